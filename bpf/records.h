@@ -102,11 +102,33 @@ struct sock_state {
 #define SOCK_STATE_OWNED (1 << 4)	/* its lock is held by a process */
 #define SOCK_STATE_UNACCEPTED (1 << 5)	/* sk_socket is NULL and it is no orphan: still in an accept queue */
 
-struct socket_record {	/* SOCKET, INSPECTED, READ, DESTROYED */
+struct socket_record {	/* SOCKET */
 	struct record record;
 	struct actor actor;
 	struct sock_state sock;
 };
+
+/* What a raw tracepoint tells of a socket. Two words say more, by kind:
+ *   WINDOW          side: 1 local, 2 peer; window: bytes as just advertised (peer) or left (local)
+ *   TIMER, PROBE    mechanism: 1 keepalive, 2 zero-window probe; number: TIMER's count of unanswered probes with this one
+ *   RETRANSMIT      err: 0 sent, else the negative errno for which it could not be
+ *   STATE           old state, new state
+ *   RESET_*         reason: enum sk_rst_reason of this kernel; how: RESET_*
+ * RESET_SENT without RESET_HAS_SOCKET has only the addresses, ports and netns of `sock`. */
+struct event_record {
+	struct record record;
+	struct actor actor;
+	struct sock_state sock;
+	u32 detail[2];
+};
+
+#define SIDE_LOCAL 1
+#define SIDE_PEER 2
+#define MECHANISM_KEEPALIVE 1
+#define MECHANISM_ZERO_WINDOW 2
+#define RESET_HAS_SOCKET (1 << 0)	/* not: no socket, or one in TIME_WAIT or NEW_SYN_RECV */
+#define RESET_PASSIVE (1 << 1)		/* an answer to a segment that came in */
+#define RESET_HAS_REASON (1 << 2)	/* this kernel's tracepoint gives one */
 
 struct listener_record {
 	struct record record;
@@ -135,47 +157,4 @@ struct calibrated_record {
 	u64 jiffies;
 	u32 hz;
 	u32 reserved;
-};
-
-struct window_record {
-	struct record record;
-	struct actor actor;
-	struct sock_state sock;
-	u32 side;		/* 1 local, 2 peer */
-	u32 window;		/* bytes, as just advertised (peer) or left (local) */
-};
-
-struct timer_record {	/* TIMER, PROBE */
-	struct record record;
-	struct actor actor;
-	struct sock_state sock;
-	u32 mechanism;		/* 1 keepalive, 2 zero-window probe */
-	u32 number;		/* TIMER: probes unanswered before this one, plus one; PROBE: 0 */
-};
-
-struct retransmit_record {
-	struct record record;
-	struct actor actor;
-	struct sock_state sock;
-	s32 err;		/* 0 sent; negative errno: could not be */
-	u32 reserved;
-};
-
-struct state_record {
-	struct record record;
-	struct actor actor;
-	struct sock_state sock;
-	u32 old_state;
-	u32 new_state;
-};
-
-struct reset_record {	/* RESET_SENT, RESET_RECEIVED */
-	struct record record;
-	struct actor actor;
-	struct sock_state sock;	/* only the addresses, ports and netns where has_socket is 0 */
-	u32 reason;		/* enum sk_rst_reason of this kernel; 0 also where the tracepoint has none */
-	u8 has_socket;		/* 0: no socket, or one in TIME_WAIT or NEW_SYN_RECV */
-	u8 passive;		/* 1: an answer to a segment that came in */
-	u8 has_reason;
-	u8 reserved;
 };

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The one program that reads a whole socket for a raw tracepoint and puts it into the ring buffer.
+ */
+
+/* Ends the calling program: it goes on as on_emit(). */
+static __always_inline int emit(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32 kind, u32 first, u32 second)
+{
+	u32 slot = 0;
+	struct request_stack *stack = requests.lookup(&slot);
+	u64 depth;
+
+	if (!stack)
+		return 0;
+	depth = stack->depth;
+	if (depth >= REQUEST_DEPTH) {
+		count_lost(kind);
+		return 0;
+	}
+	stack->depth = depth + 1;
+	stack->requests[depth].sk = sk;
+	stack->requests[depth].kind = kind;
+	stack->requests[depth].detail[0] = first;
+	stack->requests[depth].detail[1] = second;
+	tails.call(ctx, 0);
+	stack->depth = depth;
+	count_lost(kind);
+	return 0;
+}
+
+int on_emit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 slot = 0;
+	struct request_stack *stack = requests.lookup(&slot);
+	struct event_record *r;
+	struct request q;
+	struct track *t;
+	u64 depth;
+
+	if (!stack)
+		return 0;
+	depth = stack->depth - 1;
+	if (depth >= REQUEST_DEPTH)
+		return 0;
+	q = stack->requests[depth];
+	stack->depth = depth;
+
+	t = tracks.lookup(&q.sk);
+	r = reserve(q.kind, sizeof(*r));
+	if (r) {
+		__builtin_memset(r, 0, sizeof(*r));
+		begin(&r->record, q.kind, sizeof(*r));
+		read_sock(q.sk, &r->sock, t);
+		read_actor(&r->actor, &r->sock);
+		r->detail[0] = q.detail[0];
+		r->detail[1] = q.detail[1];
+		if (t && q.kind == RECORD_INSPECTED)
+			t->window_closed = window_closed(&r->sock);
+		records.ringbuf_submit(r, 0);
+	}
+	if (q.kind == RECORD_DESTROYED)
+		tracks.delete(&q.sk);
+	else if (t)
+		t->watched = 1;
+	return 1;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The ring buffer, the counters of what was lost, and what is kept per socket between two events.
+ */
+
+/* What we remember of a connection that passes the port filter. Created when it is established or first scanned, so that
+ * the first read after that already has a copied_seq to compare with; removed when the kernel frees the socket. */
+struct track {
+	u64 read_ns;
+	u64 established_ns;
+	u64 quiet_until_ns;	/* no further WINDOW or READ record before this: they come per segment otherwise */
+	u32 reader_tgid;
+	u32 reader_tid;
+	u32 creator_tgid;
+	u32 creator_tid;
+	u32 copied_seq;
+	u8 opened_by;
+	u8 window_closed;	/* our receive window, when last looked at */
+	u8 watched;		/* user space knows this connection: its end and its owners are of interest */
+	u8 has_baseline;	/* copied_seq is set */
+};
+
+/* Learned from the first unconnected socket that is destroyed (tcptrace opens and closes one): comparing timer->function
+ * with these needs neither kallsyms nor an address in user space, so it works under kptr_restrict and lockdown too. */
+struct calibration {
+	u64 write_timer;
+	u64 keepalive_timer;
+	u32 hz;
+	u32 reserved;
+};
+
+#define RECORD_SPACING_NS 20000000ULL
+#define LOST_TRACKS RECORD_KINDS	/* slots 0 .. RECORD_KINDS-1 count the ring buffer's losses by kind */
+#define LOST_SLOTS (RECORD_KINDS + 1)
+
+BPF_RINGBUF_OUTPUT(records, RING_PAGES);
+BPF_HASH(tracks, u64, struct track, TRACKS);
+BPF_ARRAY(calibrations, struct calibration, 1);
+BPF_ARRAY(lost, u64, LOST_SLOTS);
+BPF_ARRAY(scanned, u64, 1);	/* connections that passed the port filter in the scan under way */
+
+/* Reading a whole socket is long code; it exists once, in on_emit(), to which the others tail-call with what they found. A softirq
+ * can interrupt a process between the two on the same CPU, but then it runs to its end first: hence a stack. */
+struct request {
+	u64 sk;
+	u32 kind;
+	u32 detail[2];
+	u32 reserved;
+};
+
+#define REQUEST_DEPTH 4	/* process, softirq, hardirq, NMI */
+
+struct request_stack {
+	u64 depth;
+	struct request requests[REQUEST_DEPTH];
+};
+
+BPF_PERCPU_ARRAY(requests, struct request_stack, 1);
+BPF_PROG_ARRAY(tails, 1);
+
+static __always_inline void count_lost(u32 slot)
+{
+	u64 *n = lost.lookup(&slot);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* A zeroed record, or NULL with the loss counted. `size` must be a constant. */
+static __always_inline void *reserve(u32 kind, u32 size)
+{
+	struct record *r = records.ringbuf_reserve(size);
+
+	if (!r) {
+		count_lost(kind);
+		return 0;
+	}
+	return r;
+}
+
+static __always_inline void begin(struct record *r, u32 kind, u32 size)
+{
+	r->kind = kind;
+	r->size = size;
+	r->ns = bpf_ktime_get_ns();
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * iter/task_file: which processes hold which sockets. Threads that share their process's files come once.
+ */
+
+struct bpf_iter__task_file {
+	union {
+		struct bpf_iter_meta *meta;
+		u64 meta_word;
+	};
+	union {
+		void *task;
+		u64 task_word;
+	};
+	u32 fd;
+	union {
+		void *file;
+		u64 file_word;
+	};
+};
+
+BPF_ITER(task_file)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	void *task = ctx->task, *file = ctx->file, *socket;
+	struct owner_record r = {};
+	struct track *t;
+	u64 sk, leader;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = FIELD(socket, SOCKET_SK);
+	if (!sk)
+		return 0;
+	t = tracks.lookup(&sk);
+	if (!t)
+		return 0;
+#ifndef EVERYTHING
+	if (!t->watched)
+		return 0;
+#endif
+	leader = FIELD(task, TASK_GROUP_LEADER);
+	begin(&r.record, RECORD_OWNER, sizeof(r));
+	r.sk = sk;
+	r.tgid = FIELD(task, TASK_TGID);
+	r.fd = ctx->fd;
+	r.netns = FIELD(FIELD(sk, NET), NET_INUM);
+#ifdef OFF_TASK_START_BOOTTIME
+	r.start_ns = FIELD(leader, TASK_START_BOOTTIME);
+#endif
+	bpf_probe_read_kernel(r.comm, sizeof(r.comm), (void *)(leader + OFF_TASK_COMM));
+	bpf_seq_write(seq, &r, sizeof(r));
+	return 0;
+}

@@ -1,0 +1,2 @@
+/* See bpf/stubs/README.md */
+#define PAGE_SIZE 4096

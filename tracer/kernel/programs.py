@@ -1,0 +1,170 @@
+"""The BPF programs of bpf/: compiled by bcc without kernel headers, loaded, attached to raw tracepoints, and read from."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tracer.errors import TcptraceError
+from tracer.events.wire import KIND_NAMES
+from tracer.kernel.checks import Missing
+from tracer.kernel.layouts import Layout
+from tracer.kernel.program_run import run_raw_tracepoint
+
+SOURCES: Final = (
+    "records.h",
+    "maps.h",
+    "sock.h",
+    "emit.c",
+    "reset.c",
+    "window.c",
+    "timer.c",
+    "read.c",
+    "state.c",
+    "retransmit.c",
+    "sockets.c",
+    "owners.c",
+)
+"""In the order in which the loader joins them: bcc only sees programs and maps in its main text."""
+
+LOST_WITHOUT: Final[Mapping[str, str]] = {
+    "tcp_probe": "window updates and received probes are seen at the next scan only",
+    "tcp_send_reset": "resets that this host sends are not seen",
+    "tcp_receive_reset": "resets that this host receives are not seen",
+    "timer_expire_entry": "probes that this host sends are not seen one by one",
+    "tcp_rcv_space_adjust": "the thread that reads is not known",
+    "inet_sock_set_state": "silent ends (time-outs) are not told from others",
+    "tcp_retransmit_skb": "retransmissions are seen at the next scan only",
+    "tcp_destroy_sock": "the timers cannot be told apart, and a socket's end is seen at the next scan only",
+}
+"""The raw tracepoints that we attach to, each with what is lost without it. The program is called on_NAME."""
+
+RING_PAGES: Final = 2048
+TRACKS: Final = 131072
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is compiled into the programs. No `ports`: all. `everything`: healthy connections are scanned out as well."""
+
+    ports: Sequence[range] = ()
+    everything: bool = False
+    ring_pages: int = RING_PAGES
+    tracks: int = TRACKS
+
+
+@dataclass(slots=True)
+class Programs:
+    """The programs at work. `attached` and `missing` name raw tracepoints; `close()` leaves nothing behind."""
+
+    bpf: Any
+    attached: list[str] = field(default_factory=list)
+    missing: dict[str, Missing] = field(default_factory=dict)
+    _pending: list[bytes] = field(default_factory=list)
+    _inspect_fd: int = -1
+
+    @property
+    def ring_fd(self) -> int:
+        """Readable (for epoll) when records wait."""
+        return int(self.bpf["records"].map_fd)
+
+    def consume(self) -> list[bytes]:
+        """The records that wait in the ring buffer, oldest first."""
+        self.bpf.ring_buffer_consume()
+        pending, self._pending = self._pending, []
+        return pending
+
+    def inspect(self, sk: int) -> bool:
+        """Asks for an INSPECTED record of one socket. False: it is not tracked any more."""
+        return run_raw_tracepoint(self._inspect_fd, sk) == 1
+
+    def losses(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Records that found the ring buffer full, by kind, and entries that found a table full, by table; since the start."""
+        counts = [int(value.value) for value in self.bpf["lost"].values()]
+        ring_buffer = {name: count for name, count in zip(KIND_NAMES, counts, strict=False) if count}
+        tables = {"tracks": counts[len(KIND_NAMES)]} if counts[len(KIND_NAMES)] else {}
+        return ring_buffer, tables
+
+    def take_scanned(self) -> int:
+        """How many connections passed the port filter in the scan since the last call."""
+        table = self.bpf["scanned"]
+        count = int(table[0].value)
+        table[0] = ct.c_ulonglong(0)
+        return count
+
+    def close(self) -> None:
+        """Detaches and unloads all."""
+        self.bpf.cleanup()
+
+    def _collect(self, _context: object, data: int, size: int) -> int:
+        self._pending.append(ct.string_at(data, size))
+        return 0
+
+
+def source(directory: Path) -> str:
+    """The programs' text, as bcc gets it."""
+    return "\n".join((directory / name).read_text(encoding="utf-8") for name in SOURCES)
+
+
+def port_condition(ports: Iterable[range]) -> str:
+    """The C expression that says whether port p is one of the user's, for -DPORT_MATCHES(p)=…
+
+    >>> port_condition([range(443, 444), range(8000, 8100)])
+    '((p)==443||((u16)((p)-8000)<100))'
+    """
+    terms = [f"(p)=={r.start}" if len(r) == 1 else f"((u16)((p)-{r.start})<{len(r)})" for r in ports]
+    return f"({'||'.join(terms)})" if terms else "1"
+
+
+def compiler_flags(layout: Layout, options: Options, directory: Path) -> list[str]:
+    """What clang is told: where the stubs are, the kernel's offsets, the user's filter."""
+    flags = ["-I" + str(directory / "stubs" / "include"), "-Wno-everything"]
+    defines = {
+        **layout.defines,
+        "PORT_MATCHES(p)": port_condition(options.ports),
+        "RING_PAGES": str(options.ring_pages),
+        "TRACKS": str(options.tracks),
+    }
+    if options.ports:
+        defines["PORT_FILTER"] = "1"
+    if options.everything:
+        defines["EVERYTHING"] = "1"
+    return flags + [f"-D{name}={value}" for name, value in defines.items()]
+
+
+def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str, Missing]) -> Programs:
+    """Compiles, loads and attaches; `absent` names the tracepoints that this kernel has not or has in another form.
+
+    Raises TcptraceError if the kernel refuses the programs altogether; a tracepoint that cannot be attached only costs what
+    LOST_WITHOUT says.
+    """
+    os.environ["BCC_KERNEL_SOURCE"] = str(directory / "stubs")
+    from bcc import BPF
+
+    try:
+        bpf = BPF(text=source(directory), cflags=compiler_flags(layout, options, directory))
+        programs = Programs(bpf)
+        emit = bpf.load_func("on_emit", BPF.RAW_TRACEPOINT)
+        bpf["tails"][0] = ct.c_int(emit.fd)
+        programs._inspect_fd = bpf.load_func("inspect", BPF.RAW_TRACEPOINT).fd
+        bpf["records"].open_ring_buffer(programs._collect)
+    except Exception as error:
+        raise TcptraceError(
+            f"the kernel refused the BPF programs: {error}", "run `tcptrace doctor`: it names what is missing"
+        ) from error
+    for name, lost in LOST_WITHOUT.items():
+        if name in absent:
+            programs.missing[name] = absent[name]
+            continue
+        try:
+            bpf.load_func(f"on_{name}", BPF.RAW_TRACEPOINT)
+            bpf.attach_raw_tracepoint(tp=name.encode(), fn_name=f"on_{name}".encode())
+        except Exception as error:
+            programs.missing[name] = Missing(f"{name} could not be attached: {error}", "see dmesg for why", lost)
+            continue
+        programs.attached.append(name)
+    return programs
