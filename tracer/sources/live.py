@@ -1,0 +1,135 @@
+"""The running kernel as a source: events as they come, a scan every interval, each socket looked at again where an event asks."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from tracer.events.records import Inspected, KernelRecord, Read, Record, Window
+from tracer.events.wire import decode
+from tracer.kernel.programs import Programs
+from tracer.sources.scanner import Scanner
+
+SECOND_LOOK_NS: Final = 30_000_000
+"""A read is one of many while recvmsg() copies; the window that they open shows when the last is done."""
+
+
+class Live:
+    """Records of the running kernel. Use as a context manager: the scanner thread ends with it."""
+
+    def __init__(self, programs: Programs, reasons: Mapping[int, str], interval_s: float) -> None:
+        self._programs = programs
+        self._reasons = reasons
+        self._scans = _Scans(Scanner(programs, reasons), interval_s)
+        self._closing: dict[int, Window] = {}
+        self._again: dict[int, int] = {}
+        self._epoll = select.epoll()
+
+    def __enter__(self) -> Live:
+        self._epoll.register(self._programs.ring_fd, select.EPOLLIN)
+        self._epoll.register(self._scans.ready_fd, select.EPOLLIN)
+        self._scans.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scans.stop()
+        self._epoll.close()
+
+    def wait(self, until_ns: int) -> list[Record]:
+        """The records that have come, oldest event first; waits for some until `until_ns` (CLOCK_MONOTONIC).
+
+        Raises what a scan raised.
+        """
+        if self._again:
+            until_ns = min(until_ns, *self._again.values())
+        timeout = max(0.0, (until_ns - time.monotonic_ns()) / 1e9)
+        self._epoll.poll(timeout)
+        records: list[Record] = []
+        self._look_again(time.monotonic_ns())
+        self._take_events(records)
+        if self._closing:
+            self._take_events(records)  # what inspect() just wrote
+        records += self._scans.take()
+        return records
+
+    def _look_again(self, now: int) -> None:
+        for sk in [sk for sk, due in self._again.items() if due <= now]:
+            del self._again[sk]
+            self._programs.inspect(sk)
+
+    def _take_events(self, records: list[Record]) -> None:
+        for data in self._programs.consume():
+            record = decode(data, self._reasons)
+            self._take_event(record, records)
+
+    def _take_event(self, record: KernelRecord, records: list[Record]) -> None:
+        match record:
+            case Window(side="local"):
+                # the kernel side cannot know yet: it saw the last of the window used up, not the answer
+                if self._programs.inspect(record.sock.sk):
+                    self._closing[record.sock.sk] = record
+                return
+            case Read():
+                self._programs.inspect(record.sock.sk)
+                self._again[record.sock.sk] = record.ns + SECOND_LOOK_NS
+            case Inspected():
+                closing = self._closing.pop(record.sock.sk, None)
+                if closing is not None:
+                    if record.sock.receive_window:
+                        return  # answered with a larger window: a busy connection, not a stalled one
+                    records.append(closing)
+        records.append(record)
+
+
+class _Scans:
+    """A thread of its own for the scans: they enter namespaces, and the events must not wait for them."""
+
+    def __init__(self, scanner: Scanner, interval_s: float) -> None:
+        self._scanner = scanner
+        self._interval_s = interval_s
+        self._results: list[Record] = []
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.ready_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._scanner.close()
+        os.close(self.ready_fd)
+
+    def take(self) -> list[Record]:
+        with self._lock:
+            results, self._results = self._results, []
+            error, self._error = self._error, None
+            if results or error:
+                os.eventfd_read(self.ready_fd)
+        if error:
+            raise error
+        return results
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                records, error = self._scanner.scan(), None
+            except Exception as raised:
+                records, error = [], raised
+            with self._lock:
+                self._results += records
+                self._error = error
+                os.eventfd_write(self.ready_fd, 1)
+            if error:
+                return
+            # a scan that takes longer than the interval makes the next one late, never two at once
+            due = max(due + self._interval_s, time.monotonic())
+            self._stop.wait(due - time.monotonic())

@@ -1,0 +1,115 @@
+"""One look at all sockets, their holders and what /proc says of those: records, in the order in which they were read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from tracer.events.records import (
+    Holder,
+    Losses,
+    OwnersScanned,
+    ProcessGone,
+    Record,
+    ScanEnded,
+    ScanStarted,
+    Socket,
+    SockState,
+)
+from tracer.events.wire import decode_all
+from tracer.kernel import iterators, namespaces, procfs
+from tracer.kernel.programs import Programs
+
+OWNERS_EVERY_NS: Final = 5_000_000_000
+"""Descriptors are passed on and closed without an event, so holders grow old."""
+THREADS_AT_MOST: Final = 1000
+
+
+class Scanner:
+    """Scans on request, in the calling thread, which enters each network namespace of the host in turn."""
+
+    def __init__(self, programs: Programs, reasons: Mapping[int, str]) -> None:
+        self._programs = programs
+        self._reasons = reasons
+        self._sockets = iterators.Iterator(programs.bpf, "tcp")
+        self._owners = iterators.Iterator(programs.bpf, "task_file")
+        self._processes = procfs.Processes()
+        self._holders: dict[int, set[int]] = {}
+        self._owners_ns = 0
+        self._named: set[int] = set()
+
+    def close(self) -> None:
+        """Gives the iterators back."""
+        self._sockets.close()
+        self._owners.close()
+
+    def scan(self) -> list[Record]:
+        """Everything of interest on this host, now."""
+        records: list[Record] = []
+        socks = self._scan_sockets(records)
+        self._scan_owners(records, socks)
+        records += self._scan_processes(socks)
+        ring_buffer, tables = self._programs.losses()
+        records.append(Losses(time.monotonic_ns(), ring_buffer, tables))
+        return records
+
+    def _scan_sockets(self, records: list[Record]) -> list[SockState]:
+        started = time.monotonic_ns()
+        found = namespaces.discover()
+        seen = frozenset(found)
+        records.append(ScanStarted(started, seen))
+        socks = []
+        scanned = set()
+        for inode, namespace in found.items():
+            try:
+                with namespaces.entered(namespace):
+                    data = self._sockets.read()
+            except OSError:
+                continue  # it ended meanwhile, or we may not enter it: then it was not scanned
+            scanned.add(inode)
+            for record in decode_all(data, self._reasons):
+                records.append(record)
+                if isinstance(record, Socket):
+                    socks.append(record.sock)
+        established = self._programs.take_scanned()
+        records.append(ScanEnded(time.monotonic_ns(), started, frozenset(scanned), established))
+        return socks
+
+    def _scan_owners(self, records: list[Record], socks: Iterable[SockState]) -> None:
+        now = time.monotonic_ns()
+        if now - self._owners_ns < OWNERS_EVERY_NS and all(sock.sk in self._holders for sock in socks):
+            return
+        self._owners_ns = now
+        self._holders = {sock.sk: set() for sock in socks}
+        for record in decode_all(self._owners.read(), self._reasons):
+            records.append(record)
+            if isinstance(record, Holder):
+                self._holders.setdefault(record.sk, set()).add(record.tgid)
+        records.append(OwnersScanned(time.monotonic_ns(), now))
+
+    def _scan_processes(self, socks: Iterable[SockState]) -> Iterator[Record]:
+        now = time.monotonic_ns()
+        pids: set[int] = set()
+        threads: dict[tuple[int, int], None] = {}
+        for sock in socks:
+            pids |= self._holders.get(sock.sk, set())
+            if sock.reader_tgid:
+                pids.add(sock.reader_tgid)
+                threads[sock.reader_tgid, sock.reader_tid] = None
+            elif sock.creator_tgid:
+                pids.add(sock.creator_tgid)
+        for pid in sorted(pids):
+            process = self._processes.get(pid, now)
+            if process is not None:
+                yield process
+        for pid in sorted(self._named - pids):
+            self._processes.forget(pid)
+        self._named = pids
+        for pid in sorted(pids):
+            if not procfs.exists(pid):
+                yield ProcessGone(now, pid)
+        for pid, tid in list(threads)[:THREADS_AT_MOST]:
+            thread = procfs.thread(pid, tid, now)
+            if thread is not None:
+                yield thread
