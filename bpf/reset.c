@@ -84,7 +84,7 @@ int on_tcp_send_reset(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	if (!is_connection(sk))
 		return skb ? reset_of_segment(skb, reason, how) : 0;
-	if (!ports_match(sk))
+	if (!ending_ports_match(sk))
 		return 0;
 	return emit(ctx, sk, RECORD_RESET_SENT, reason, how | RESET_HAS_SOCKET);
 }

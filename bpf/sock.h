@@ -57,13 +57,23 @@ static __always_inline int port_pair_matches(u16 local, u16 peer)
 static __always_inline int ports_match(u64 sk)
 {
 #ifdef PORT_FILTER
-	u16 local = FIELD(sk, NUM);
-	u16 peer = bpf_ntohs((u16)FIELD(sk, DPORT));
-
-	return port_pair_matches(local, peer);
+	return port_pair_matches(FIELD(sk, NUM), bpf_ntohs((u16)FIELD(sk, DPORT)));
 #else
 	return 1;
 #endif
+}
+
+/* A socket that ends has given its skc_num back; inet_sport keeps the port. Only full sockets have it. */
+static __always_inline u16 local_port(u64 sk)
+{
+	u16 port = FIELD(sk, NUM);
+
+	return port ?: bpf_ntohs((u16)FIELD(sk, INET_SPORT));
+}
+
+static __always_inline int ending_ports_match(u64 sk)
+{
+	return port_pair_matches(local_port(sk), bpf_ntohs((u16)FIELD(sk, DPORT)));
 }
 
 static __always_inline int is_tcp(u64 sk)
@@ -197,6 +207,7 @@ static __always_inline void read_sock(u64 sk, struct sock_state *s, const struct
 {
 	u64 net = read_common(sk, s);
 
+	s->local_port = local_port(sk);
 	s->shutdown = BITFIELD(sk, SK_SHUTDOWN);
 	s->err = FIELD(sk, SK_ERR);
 	s->flags = read_flags(sk);

@@ -12,7 +12,7 @@ static __always_inline int opening(u64 sk)
 	struct track *t;
 
 	/* connect() chooses the local port only after this */
-	if (FIELD(sk, NUM) && !ports_match(sk))
+	if (local_port(sk) && !ports_match(sk))
 		return 0;
 	t = track_of(sk);
 	if (!t)
@@ -47,7 +47,7 @@ static __always_inline int end_is_of_interest(u64 sk)
 {
 	struct track *t;
 
-	if (!ports_match(sk))
+	if (!ending_ports_match(sk))
 		return 0;
 	t = tracks.lookup(&sk);
 	return (t && t->watched) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
