@@ -1,0 +1,65 @@
+"""Text from hostile places made harmless, and the forms in which people read numbers.
+
+A process may call itself anything: escape sequences, bytes that are no UTF-8, letters that reverse the line. All such text goes
+through `printable` where it enters, so that nothing later has to think of it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+LONGEST: Final = 4096
+"""Characters kept of one text; a command line can be megabytes."""
+
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(raw: bytes | str) -> str:
+    r"""The text with every control, format, separator, surrogate, private and unassigned character as a visible escape.
+
+    Bytes that are no UTF-8 become \xNN. Doing it twice changes nothing.
+
+    >>> printable(b"ja\x1b[31mva\xff")
+    'ja\\x1b[31mva\\xff'
+    """
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def count(number: int) -> str:
+    """A number with its thousands apart: 362,708."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two units that matter: 0.4 s, 43 s, 2 m 05 s, 3 h 12 m, 4 d 02 h."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} m {second:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} m"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours:02d} h"
+
+
+def hostport(ip: str, port: int) -> str:
+    """An address and a port, IPv6 in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
