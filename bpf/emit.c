@@ -61,6 +61,6 @@ int on_emit(struct bpf_raw_tracepoint_args *ctx)
 	if (q.kind == RECORD_DESTROYED)
 		tracks.delete(&q.sk);
 	else if (t)
-		t->watched = 1;
+		t->known = t->suspect = 1;
 	return 1;
 }

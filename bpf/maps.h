@@ -16,7 +16,8 @@ struct track {
 	u32 copied_seq;
 	u8 opened_by;
 	u8 window_closed;	/* our receive window, when last looked at */
-	u8 watched;		/* user space knows this connection: its end and its owners are of interest */
+	u8 suspect;		/* of interest when last looked at: scans write it out, and who owns it */
+	u8 known;		/* user space has heard of it, and wants to hear of its end */
 	u8 has_baseline;	/* copied_seq is set */
 };
 

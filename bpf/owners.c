@@ -39,7 +39,7 @@ BPF_ITER(task_file)
 	if (!t)
 		return 0;
 #ifndef EVERYTHING
-	if (!t->watched)
+	if (!t->suspect)
 		return 0;
 #endif
 	leader = FIELD(task, TASK_GROUP_LEADER);

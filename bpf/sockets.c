@@ -87,12 +87,13 @@ BPF_ITER(tcp)
 		t->has_baseline = 1;
 	}
 	interest = of_interest(sk);
-	if (!interest && !(t && t->watched))
+	if (!interest && !(t && t->suspect))
 		return 0;
 	begin(&r.record, RECORD_SOCKET, sizeof(r));
 	read_sock(sk, &r.sock, t);
 	if (t) {
-		t->watched = interest; /* written once more after it recovered */
+		t->suspect = interest; /* one that recovered was written once more */
+		t->known = 1;
 		t->window_closed = window_closed(&r.sock);
 	}
 	bpf_seq_write(seq, &r, sizeof(r));

@@ -50,7 +50,7 @@ static __always_inline int end_is_of_interest(u64 sk)
 	if (!ending_ports_match(sk))
 		return 0;
 	t = tracks.lookup(&sk);
-	return (t && t->watched) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
+	return (t && t->known) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
 }
 
 int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
@@ -98,7 +98,7 @@ int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!t)
 		calibrate(sk);
-	else if (t->watched)
+	else if (t->known)
 		return emit(ctx, sk, RECORD_DESTROYED, 0, 0); /* and on_emit() deletes the entry */
 	else
 		tracks.delete(&sk);

@@ -44,6 +44,9 @@ class SockFlag(enum.IntFlag):
     UNACCEPTED = 32
 
 
+_AFTER_FIN = frozenset({TcpState.TIME_WAIT, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING})
+
+
 class Pending(enum.IntEnum):
     """What the write timer is armed for: ICSK_TIME_* of include/net/inet_connection_sock.h."""
 
@@ -125,25 +128,30 @@ class SockState(NamedTuple):
     @property
     def recv_q(self) -> int:
         """Bytes received in order and not yet read, as ss and netstat count them."""
-        return max(0, _before(self.copied_seq, self.rcv_nxt))
+        return max(0, distance(self.copied_seq, self.rcv_nxt))
 
     @property
     def send_q(self) -> int:
         """Bytes written by the application and not yet acknowledged."""
-        return max(0, _before(self.snd_una, self.write_seq))
+        return max(0, distance(self.snd_una, self.write_seq))
 
     @property
     def unsent(self) -> int:
         """Bytes written and not sent even once."""
-        return max(0, _before(self.snd_nxt, self.write_seq))
+        return max(0, distance(self.snd_nxt, self.write_seq))
 
     @property
     def receive_window(self) -> int:
         """Bytes that the peer may still send: `tcp_receive_window()`, include/net/tcp.h."""
-        return max(0, _before(self.rcv_nxt, self.rcv_wup) + self.rcv_wnd)
+        return max(0, distance(self.rcv_nxt, self.rcv_wup) + self.rcv_wnd)
+
+    @property
+    def unread(self) -> int:
+        """Bytes of data that wait for the reader: recv_q without the FIN, which counts as one there."""
+        return max(0, self.recv_q - (self.state in _AFTER_FIN))
 
 
-def _before(first: int, second: int) -> int:
+def distance(first: int, second: int) -> int:
     """The signed distance from sequence number `first` to `second` (RFC 9293, 3.4: modulo 2**32)."""
     return ((second - first + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 

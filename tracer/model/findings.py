@@ -46,6 +46,21 @@ Cause: TypeAlias = Literal[
 ]
 
 
+Action: TypeAlias = Literal[
+    "connection-seen",
+    "window-closed",
+    "window-opened",
+    "probe-sent",
+    "probe-received",
+    "retransmitted",
+    "verdict-changed",
+    "reset-sent",
+    "reset-received",
+    "connection-closed",
+    "events-lost",
+]
+
+
 class Phase(str, enum.Enum):
     """How far along the way to a reset a connection is; `severity` orders them, worst highest."""
 
@@ -196,19 +211,7 @@ class Notice:
     `connection` is None only for a RST that belongs to no socket; `local` and `peer` are then all that is known.
     """
 
-    action: Literal[
-        "connection-seen",
-        "window-closed",
-        "window-opened",
-        "probe-sent",
-        "probe-received",
-        "retransmitted",
-        "verdict-changed",
-        "reset-sent",
-        "reset-received",
-        "connection-closed",
-        "events-lost",
-    ]
+    action: Action
     ns: int
     connection: ConnectionView | None = None
     local: Endpoint | None = None

@@ -1,0 +1,220 @@
+"""One connection as it changes: what samples and events said, and since when. The judgement is made elsewhere, from this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple, TypeAlias
+
+from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState
+from tracer.model import deadlines
+from tracer.model.findings import Cause, Endpoint, Phase, ResetView, Verdict
+
+Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
+"""Local address and port, peer's address and port."""
+
+MARK_NS: Final = 500_000_000
+"""Rates are measured over at least this long."""
+
+_SENDING: Final = frozenset(
+    {TcpState.ESTABLISHED, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT1, TcpState.CLOSING, TcpState.LAST_ACK}
+)
+_RECEIVING: Final = frozenset({TcpState.ESTABLISHED, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2})
+_OPENED_BY: Final[tuple[OpenedBy, ...]] = ("unknown", "local", "peer")
+
+
+class Closure(NamedTuple):
+    """A window is closed since `ns`; `exact`: an event said so, else it has been closed at least that long."""
+
+    ns: int
+    exact: bool
+
+
+class _Mark(NamedTuple):
+    ns: int
+    copied_seq: int
+    snd_una: int
+
+
+class Changes(NamedTuple):
+    """What a sample showed to have changed: windows that closed or opened since the one before."""
+
+    local: bool | None = None
+    peer: bool | None = None
+
+
+def address(raw: bytes) -> IPv4Address | IPv6Address:
+    """16 bytes as an address; v4-mapped ones are IPv4."""
+    ip = IPv6Address(raw)
+    return ip.ipv4_mapped or ip
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection's state. Times are CLOCK_MONOTONIC ns; None: not so, or not known."""
+
+    id: str
+    sock: SockState
+    ns: int
+    hz: int
+    in_stream: bool = False
+    phase: Phase = Phase.OK
+    phase_ns: int = 0
+    verdict: Verdict | None = None
+    judged: tuple[int, int, Phase | None] | None = None
+    announced: Verdict | None = None
+    local_closed: Closure | None = None
+    peer_closed: Closure | None = None
+    unread_since: int | None = None
+    """Since when data waits and nothing was read."""
+    unacked_since: int | None = None
+    """Since when data waits to be acknowledged and nothing was."""
+    read_rate: float | None = None
+    ack_rate: float | None = None
+    holders: tuple[int, ...] | None = None
+    other: Connection | None = None
+    """The other end, if that is on this host and proven to be."""
+    reset: ResetView | None = None
+    ended_ns: int | None = None
+    end: Phase | None = None
+    end_cause: Cause | None = None
+    """Why it ended without a RST, where a timer gave up."""
+    received: Reset | None = None
+    """A RST whose cause is not settled yet: the other end's record may be on its way."""
+    actor: Actor | None = None
+    """The process that ended it."""
+    freed: bool = False
+    missed_scans: int = 0
+    answered_probes: int = 0
+    closures: int = 0
+    probes: int = 0
+    longest_stall_ns: int = 0
+    _mark: _Mark = field(default=_Mark(0, 0, 0))
+    _opened: OpenedBy = "unknown"
+
+    def __post_init__(self) -> None:
+        self.phase_ns = self.ns
+        self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.snd_una)
+
+    @property
+    def tuple4(self) -> Tuple4:
+        """Its ends."""
+        sock = self.sock
+        return sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port
+
+    @property
+    def mirrored(self) -> Tuple4:
+        """Its ends as the other side names them."""
+        sock = self.sock
+        return sock.peer_addr, sock.peer_port, sock.local_addr, sock.local_port
+
+    @property
+    def local(self) -> Endpoint:
+        """The end of this connection on this host."""
+        return Endpoint(str(address(self.sock.local_addr)), self.sock.local_port)
+
+    @property
+    def peer(self) -> Endpoint:
+        """The other end."""
+        return Endpoint(str(address(self.sock.peer_addr)), self.sock.peer_port)
+
+    @property
+    def opened_by(self) -> OpenedBy:
+        """Who opened it; a listener on the local port says so where the opening was not seen."""
+        seen = self.sock.opened_by
+        return _OPENED_BY[seen] if seen in (1, 2) else self._opened
+
+    def opened_toward_listener(self, by: OpenedBy) -> None:
+        """A scan found a listener on one end's port."""
+        self._opened = by
+
+    @property
+    def closed_since(self) -> Closure | None:
+        """The longer of the two closures."""
+        both = [one for one in (self.local_closed, self.peer_closed) if one is not None]
+        return min(both, key=lambda one: one.ns, default=None)
+
+    def first_sample(self, quiet: str = "") -> Changes:
+        """What the very first sample says of how long things have been so. An event told of the side named in `quiet`."""
+        sock, ns = self.sock, self.ns
+        if sock.unread:
+            # whatever arrived last is still there
+            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
+        if sock.send_q:
+            self.unacked_since = ns
+        local = peer = None
+        if quiet != "local" and self._local_is_closed(sock):
+            # no data is accepted any more, so the last that was closed it
+            self.local_closed = Closure(deadlines.last_data_ns(sock, ns, self.hz), False)
+            local = True
+        if quiet != "peer" and self._peer_is_closed(sock):
+            first_probe = deadlines.first_probe_ns(sock, ns, self.hz)
+            self.peer_closed = Closure(ns if first_probe is None else first_probe, False)
+            peer = True
+        self.closures = int(bool(local)) + int(bool(peer))
+        return Changes(local, peer)
+
+    def update(self, sock: SockState, ns: int, quiet: str = "") -> Changes:
+        """Takes in a newer sample; one older than what is known changes nothing."""
+        if ns < self.ns:
+            return Changes()
+        before, self.sock, self.ns = self.sock, sock, ns
+        self._note_progress(before, sock, ns)
+        local, peer = self._local_is_closed(sock), self._peer_is_closed(sock)
+        changes = Changes(
+            local if quiet != "local" and local != (self.local_closed is not None) else None,
+            peer if quiet != "peer" and peer != (self.peer_closed is not None) else None,
+        )
+        if changes.local is not None:
+            self.set_local(Closure(ns, False) if local else None, ns)
+        if changes.peer is not None:
+            self.set_peer(Closure(ns, False) if peer else None, ns)
+        return changes
+
+    def set_local(self, closure: Closure | None, ns: int) -> None:
+        """Our receive window closed, or (None) opened."""
+        self._note_stall(self.local_closed, ns)
+        self.closures += closure is not None and closure is not self.local_closed
+        self.local_closed = closure
+
+    def set_peer(self, closure: Closure | None, ns: int) -> None:
+        """The peer's receive window closed, or (None) opened."""
+        self._note_stall(self.peer_closed, ns)
+        if closure is not self.peer_closed:
+            self.closures += closure is not None
+            self.answered_probes = 0
+        self.peer_closed = closure
+
+    def finish(self, ns: int) -> None:
+        """The connection ended: what was closed stays closed no longer."""
+        self._note_stall(self.local_closed, ns)
+        self._note_stall(self.peer_closed, ns)
+
+    def _note_stall(self, closure: Closure | None, ns: int) -> None:
+        if closure is not None:
+            self.longest_stall_ns = max(self.longest_stall_ns, ns - closure.ns)
+
+    def _note_progress(self, before: SockState, sock: SockState, ns: int) -> None:
+        if not sock.unread:
+            self.unread_since = None
+        elif self.unread_since is None:
+            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
+        elif sock.copied_seq != before.copied_seq:
+            self.unread_since = sock.read_ns or ns
+        if not sock.send_q:
+            self.unacked_since = None
+        elif self.unacked_since is None or sock.snd_una != before.snd_una:
+            self.unacked_since = ns
+        if ns - self._mark.ns >= MARK_NS:
+            seconds = (ns - self._mark.ns) / 1e9
+            self.read_rate = (sock.copied_seq - self._mark.copied_seq & 0xFFFFFFFF) / seconds
+            self.ack_rate = (sock.snd_una - self._mark.snd_una & 0xFFFFFFFF) / seconds
+            self._mark = _Mark(ns, sock.copied_seq, sock.snd_una)
+
+    @staticmethod
+    def _local_is_closed(sock: SockState) -> bool:
+        return sock.state in _RECEIVING and not sock.receive_window and not sock.shutdown & 1
+
+    @staticmethod
+    def _peer_is_closed(sock: SockState) -> bool:
+        return sock.state in _SENDING and not sock.snd_wnd

@@ -1,0 +1,146 @@
+"""From a connection's state to its verdict and its view: phase, slow reader, forecast and the words for them, at a given time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tracer.events.records import Pending, SockState, TcpState
+from tracer.model import deadlines, phases, words
+from tracer.model.blame import Blame, reading_blocked, writing_blocked
+from tracer.model.connection import Connection, address
+from tracer.model.findings import (
+    ConnectionView,
+    Forecast,
+    Phase,
+    Queues,
+    SlowReader,
+    TimerName,
+    TimerView,
+    Totals,
+    Verdict,
+)
+from tracer.model.owners import Owners
+
+_NO_FORECAST: Final = Forecast("none")
+_CONDITIONAL: Final = Forecast("reset", "close-with-unread-data", None, "conditional")
+_MOVED_NS: Final = 1_000_000_000
+_RETRANSMIT: Final = frozenset({Pending.RETRANS, Pending.LOSS_PROBE, Pending.REO_TIMEOUT})
+
+
+class Judge:
+    """Judges connections by what is known of their owners and of each other."""
+
+    def __init__(self, owners: Owners, blame: Blame) -> None:
+        self._owners = owners
+        self._blame = blame
+
+    def verdict(self, connection: Connection, now: int) -> Verdict:
+        """The verdict at `now`; the one of the same moment is not made twice."""
+        cached = connection.verdict
+        if cached is not None and connection.judged == (now, connection.ns, connection.end):
+            return cached
+        phase = phases.phase(connection, now)
+        if phase is not connection.phase:
+            connection.phase, connection.phase_ns = phase, now
+        owner = self._owners.of(connection, now)
+        if connection.end is not None and cached is not None:
+            reader = cached.slow_reader  # who it was, not who it is now that nothing is left to read
+        else:
+            reader = self._blame.slow_reader(connection, now)
+        forecast = self._forecast(connection, phase, now)
+        closure = connection.closed_since
+        verdict = Verdict(
+            phase,
+            connection.phase_ns,
+            max(0, now - closure.ns) / 1e9 if closure else None,
+            words.summary(connection, phase, owner, reader, forecast, now),
+            words.evidence(connection, owner, reader, now) if connection.end is None else (),
+            reader,
+            forecast,
+        )
+        connection.verdict, connection.judged = verdict, (now, connection.ns, connection.end)
+        return verdict
+
+    def is_news(self, connection: Connection, verdict: Verdict) -> bool:
+        """Whether the verdict differs materially from the one that was last announced."""
+        before = connection.announced
+        if before is None:
+            return verdict.phase is not Phase.OK
+        if before.phase is not verdict.phase or _who(before.slow_reader) != _who(verdict.slow_reader):
+            return True
+        old, new = before.forecast, verdict.forecast
+        if (old.outcome, old.by, old.basis) != (new.outcome, new.by, new.basis):
+            return True
+        if old.at_ns is None or new.at_ns is None:
+            return old.at_ns is not new.at_ns
+        left = new.at_ns - connection.ns
+        return abs(new.at_ns - old.at_ns) > max(_MOVED_NS, left // 10)
+
+    def pids(self, connection: Connection) -> set[int]:
+        """The processes at both ends, as far as they are known."""
+        found: set[int] = set()
+        for end in (connection, connection.other):
+            if end is None:
+                continue
+            found.update(end.holders or ())
+            if end.sock.reader_tgid:
+                found.add(end.sock.reader_tgid)
+            if end.actor is not None:
+                found.add(end.actor.tgid)
+        return found
+
+    def view(self, connection: Connection, now: int) -> ConnectionView:
+        """All that is said of a connection at `now`."""
+        sock = connection.sock
+        ip = address(sock.local_addr)
+        other = connection.other
+        return ConnectionView(
+            id=connection.id,
+            state=TcpState(sock.state).name,
+            netns=sock.netns,
+            network_type="ipv4" if ip.version == 4 else "ipv6",
+            local=connection.local,
+            peer=connection.peer,
+            opened_by=connection.opened_by,
+            age_s=max(0, now - sock.established_ns) / 1e9 if sock.established_ns else None,
+            queues=Queues(sock.recv_q, sock.send_q, sock.receive_window, sock.snd_wnd, sock.rcvbuf),
+            timer=_timer(sock, connection.ns, now, connection.hz),
+            owner=self._owners.of(connection, now),
+            peer_owner=self._owners.of(other, now) if other is not None else None,
+            verdict=self.verdict(connection, now),
+            totals=Totals(connection.closures, connection.probes, connection.longest_stall_ns / 1e9),
+            reset=connection.reset,
+        )
+
+    def _forecast(self, connection: Connection, phase: Phase, now: int) -> Forecast:
+        if connection.end is not None:
+            return _NO_FORECAST
+        running = deadlines.forecast(connection.sock, connection.ns, connection.hz)
+        if running is not None:
+            return running
+        if phase is Phase.OK:
+            return _NO_FORECAST
+        if reading_blocked(connection, now) and connection.sock.unread:
+            return _CONDITIONAL
+        other = connection.other
+        if other is not None and other.sock.unread and writing_blocked(connection, now):
+            return _CONDITIONAL
+        return _NO_FORECAST
+
+
+def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:
+    """The timer that idiag_timer would name: the write timer's purpose before a keepalive that is armed as well."""
+    name: TimerName = "none"
+    expires = 0
+    if sock.pending in _RETRANSMIT:
+        name, expires = "retransmit", sock.write_expires
+    elif sock.pending == Pending.PROBE0:
+        name, expires = "persist", sock.write_expires
+    elif sock.keepalive_expires:
+        name, expires = "keepalive", sock.keepalive_expires
+    left = max(0, deadlines.timer_ns(sock, expires, ns, hz) - now) / 1e9 if name != "none" else None
+    return TimerView(name, left, sock.probes_out, sock.backoff, sock.retransmits)
+
+
+def _who(reader: SlowReader) -> tuple[object, ...]:
+    return reader.side, reader.ip, reader.port, reader.pid, reader.thread_id

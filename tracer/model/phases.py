@@ -1,0 +1,76 @@
+"""How far along the way to a reset a connection is: the phases of DESIGN, from what is known of it and the time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tracer.events.records import TcpState
+from tracer.model import deadlines
+from tracer.model.connection import Connection
+from tracer.model.findings import Phase
+
+STALL_NS: Final = 200_000_000
+"""A window that is closed for less is a busy reader's; the sender's first probe comes after this."""
+WAITING_NS: Final = 1_000_000_000
+"""Data that moves within this is on its way."""
+UNANSWERED_RETRANSMITS: Final = 2
+"""One is a lost segment."""
+
+SEVERITY: Final = {
+    Phase.RESET: 6,
+    Phase.TIMED_OUT: 5,
+    Phase.UNANSWERED: 4,
+    Phase.STALLED: 3,
+    Phase.BACKLOGGED: 2,
+    Phase.CLOSED: 1,
+    Phase.OK: 0,
+}
+
+
+def phase(connection: Connection, now: int) -> Phase:
+    """The phase at `now`."""
+    if connection.end is not None:
+        return connection.end
+    if unanswered(connection):
+        return Phase.UNANSWERED
+    if stalled(connection, now):
+        return Phase.STALLED
+    if unread_waits(connection, now) or unsent_waits(connection, now):
+        return Phase.BACKLOGGED
+    return Phase.OK
+
+
+def unanswered(connection: Connection) -> bool:
+    """Probes or retransmissions get no answer."""
+    sock = connection.sock
+    if sock.state in (TcpState.LISTEN, TcpState.CLOSE):
+        return False
+    return sock.retransmits >= UNANSWERED_RETRANSMITS or deadlines.probe_unanswered(sock, connection.hz)
+
+
+def stalled(connection: Connection, now: int) -> bool:
+    """A window has been closed for long enough to be no flicker."""
+    closure = connection.closed_since
+    return closure is not None and now - closure.ns >= STALL_NS
+
+
+def unread_waits(connection: Connection, now: int) -> bool:
+    """Data waits for a reader who does not read, or will not get to the end of it within a second at the rate he has."""
+    if connection.unread_since is None:
+        return False
+    if now - connection.unread_since >= WAITING_NS:
+        return True
+    return bool(connection.read_rate) and connection.sock.unread / (connection.read_rate or 1) > WAITING_NS / 1e9
+
+
+def unsent_waits(connection: Connection, now: int) -> bool:
+    """Data waits to be sent: nothing is acknowledged, or the peer's window lets so little through that it takes over a second."""
+    sock = connection.sock
+    if connection.unacked_since is None or not sock.unsent:
+        return False
+    if now - connection.unacked_since >= WAITING_NS:
+        return True
+    in_flight = sock.send_q - sock.unsent
+    if sock.snd_wnd - in_flight >= max(sock.mss, 1):
+        return False  # the path holds it back (congestion window, pacing), not the reader
+    return bool(connection.ack_rate) and sock.unsent / (connection.ack_rate or 1) > WAITING_NS / 1e9
