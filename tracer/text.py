@@ -7,11 +7,13 @@ through `printable` where it enters, so that nothing later has to think of it.
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 LONGEST: Final = 4096
 """Characters kept of one text; a command line can be megabytes."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -63,3 +65,9 @@ def duration(seconds: float) -> str:
 def hostport(ip: str, port: int) -> str:
     """An address and a port, IPv6 in brackets."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def utc(epoch_ns: int) -> str:
+    """A time in RFC 3339: UTC, microseconds, Z."""
+    at = _EPOCH + timedelta(microseconds=epoch_ns // 1000)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

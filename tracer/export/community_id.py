@@ -1,0 +1,19 @@
+"""The community id of a connection: the same for both ends and for other tools (Corelight's specification, version 1, seed 0)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from ipaddress import ip_address
+from typing import Final
+
+_TCP: Final = 6
+
+
+def community_id(one_ip: str, one_port: int, other_ip: str, other_port: int) -> str:
+    """The id of a TCP connection between the two ends, in either order."""
+    ends = sorted(((ip_address(one_ip).packed, one_port), (ip_address(other_ip).packed, other_port)))
+    (first, first_port), (second, second_port) = ends
+    hashed = struct.pack("!H", 0) + first + second + struct.pack("!BBHH", _TCP, 0, first_port, second_port)
+    return "1:" + base64.b64encode(hashlib.sha1(hashed, usedforsecurity=False).digest()).decode()

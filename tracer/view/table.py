@@ -1,0 +1,200 @@
+"""The live table: a screen of the model as styled lines that fit a terminal of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from rich.text import Text
+
+from tracer.model.findings import Phase, Screen
+from tracer.text import count, duration
+from tracer.view import layout
+from tracer.view.rows import ResetRow, Row, reset_row, row
+
+WIDE: Final = 160
+"""From this width on a connection takes one line."""
+
+STYLES: Final = {
+    Phase.OK: "green",
+    Phase.BACKLOGGED: "yellow",
+    Phase.STALLED: "bold magenta",
+    Phase.UNANSWERED: "bold red",
+    Phase.RESET: "bold white on red",
+    Phase.TIMED_OUT: "bold white on red",
+    Phase.CLOSED: "dim",
+}
+_COUNTED: Final = (Phase.OK, Phase.BACKLOGGED, Phase.STALLED, Phase.UNANSWERED)
+_RESETS_KEPT: Final = 4
+"""Lines that resets get even where connections would fill the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands around the table: where, for how long, which filters, what is attached."""
+
+    host: str
+    running_s: float
+    filters: str
+    attached: int
+    wanted: int
+    missing: tuple[str, ...] = ()
+
+
+class _Column(NamedTuple):
+    title: str
+    width: int
+    right: bool = False
+
+
+_WIDE_COLUMNS: Final = (
+    _Column("PHASE", 10),
+    _Column("ENDS IN", 11),
+    _Column("LOCAL", 21),
+    _Column("PEER", 21),
+    _Column("SLOW READER", 26),
+    _Column("RECV-Q", 9, right=True),
+    _Column("SEND-Q", 9, right=True),
+    _Column("RCV/SND WND", 13, right=True),
+    _Column("TIMER", 18),
+    _Column("STALLED", 9, right=True),
+)
+
+
+def render(screen: Screen, header: Header, width: int, height: int | None = None) -> Text:
+    """The screen as text of at most `width` columns and `height` lines (None: as many as it takes)."""
+    top = [*_header(screen, header, width), Text("")]
+    bottom = _footer(screen, header, width)
+    resets = _resets(screen, width)
+    cards = _wide(screen, width) if width >= WIDE else _narrow(screen, width)
+    if not screen.connections:
+        cards = [[_plain("  nothing heads toward a reset", width, "dim")]]
+    if height is not None:
+        room = height - len(top) - len(bottom)
+        kept = min(len(resets), max(_RESETS_KEPT, room - sum(len(card) for card in cards)), max(0, room - 1))
+        cards = _fit_cards(cards, room - kept, width)
+        resets = _fit_lines(resets, kept, width)
+    lines = top + [line for card in cards for line in card] + resets + bottom
+    return Text("\n", no_wrap=True, overflow="crop").join(lines[:height])
+
+
+def _header(screen: Screen, header: Header, width: int) -> list[Text]:
+    first = f"tcptrace on {header.host}, {duration(header.running_s)}, {header.filters}"
+    counts = Text()
+    for phase in _COUNTED:
+        if counts:
+            counts.append("  ")
+        number = screen.by_phase.get(phase, 0)
+        counts.append(f"{phase.value} {count(number)}", STYLES[phase] if number else "dim")
+    counts.truncate(width)
+    return [_plain(first, width, "bold"), counts]
+
+
+def _footer(screen: Screen, header: Header, width: int) -> list[Text]:
+    lost = screen.ring_buffer_lost
+    parts = [f"{count(screen.events)} events", f"{count(lost)} lost"]
+    if screen.table_full:
+        parts.append(f"{count(screen.table_full)} sockets untracked (table full)")
+    parts.append(f"{header.attached} of {header.wanted} tracepoints")
+    if header.missing:
+        parts.append("missing: " + ", ".join(header.missing))
+    style = "bold red" if lost or screen.table_full or header.missing else "dim"
+    return [_plain(", ".join(parts), width, style)]
+
+
+def _wide(screen: Screen, width: int) -> list[list[Text]]:
+    """A heading, then one line a connection; evidence that is longer goes on below itself."""
+    used = sum(column.width + 1 for column in _WIDE_COLUMNS)
+    left = width - used
+    heading = " ".join(layout.fit(c.title, c.width, right=c.right) for c in _WIDE_COLUMNS)
+    cards = [[_plain(f"{heading} EVIDENCE", width, "bold")]]
+    for connection in screen.connections:
+        one = row(connection, screen.ns)
+        evidence = list(layout.wrap(one.evidence, left)) or [""]
+        line = Text(layout.fit(one.phase.value, 10), STYLES[one.phase])
+        line.append(" " + _wide_cells(one) + " " + evidence[0], "default")
+        card = [line]
+        card += [Text(" " * used + more) for more in evidence[1:]]
+        cards.append(card)
+    return cards
+
+
+def _wide_cells(one: Row) -> str:
+    cells = (
+        one.ends,
+        one.local,
+        one.peer,
+        one.slow_reader,
+        one.recv_q,
+        one.send_q,
+        one.windows,
+        one.timer,
+        one.stalled,
+    )
+    columns = _WIDE_COLUMNS[1:]
+    return " ".join(layout.fit(cell, c.width, right=c.right) for cell, c in zip(cells, columns, strict=True))
+
+
+def _narrow(screen: Screen, width: int) -> list[list[Text]]:
+    """A card a connection: which and how long, its queues and timer, then the words."""
+    cards = []
+    for connection in screen.connections:
+        one = row(connection, screen.ns)
+        ends = f"{one.local} > {one.peer}"
+        first = Text(layout.fit(one.phase.value, 10), STYLES[one.phase])
+        room = max(0, width - 10 - 1 - 11 - 1 - 1 - 9)
+        first.append(
+            f" {layout.fit(one.ends, 11)} {layout.fit(ends, room)} {layout.fit(one.stalled, 9, right=True)}", "default"
+        )
+        first.truncate(width)
+        facts = f"Recv-Q {one.recv_q}  Send-Q {one.send_q}  windows {one.windows}  {one.timer}"
+        card = [first, _plain(f"  slow reader: {one.slow_reader}", width, "bold"), _plain("  " + facts, width)]
+        card += [_plain("  " + line, width) for line in layout.wrap(one.summary, max(1, width - 2))]
+        cards.append(card)
+    return cards
+
+
+def _resets(screen: Screen, width: int) -> list[Text]:
+    if not screen.resets:
+        return []
+    lines = [Text(""), _plain(f"resets of the last minute: {count(len(screen.resets))}", width, "bold")]
+    for notice in reversed(screen.resets):
+        one = reset_row(notice, screen.ns)
+        lines += [_plain(line, width) for line in _reset_lines(one, width)]
+    return lines
+
+
+def _reset_lines(one: ResetRow, width: int) -> list[str]:
+    who = f"{one.process} {one.local} > {one.peer}"
+    what = f"{one.direction} {one.cause}"
+    unread = f", {one.unread}" if one.unread else ""
+    if width >= WIDE:
+        return [f"  {layout.fit(one.ago, 14)} {what}  {who}{unread}"]
+    return [f"  {layout.fit(one.ago, 10)} {what}{unread}", f"             {who}"]
+
+
+def _fit_cards(cards: list[list[Text]], room: int, width: int) -> list[list[Text]]:
+    """As many whole cards as there is room for; those left out are counted."""
+    if sum(len(card) for card in cards) <= room:
+        return cards
+    kept: list[list[Text]] = []
+    used = 1  # the line that counts the rest
+    for card in cards:
+        if used + len(card) > room:
+            break
+        kept.append(card)
+        used += len(card)
+    if not kept and room > 1 and cards:
+        kept = [cards[0][: room - 1]]
+    left = len(cards) - len(kept)
+    return [*kept, [_plain(f"  … and {count(left)} more", width, "dim")]] if room > 0 else []
+
+
+def _fit_lines(lines: list[Text], room: int, width: int) -> list[Text]:
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], _plain("  … and older ones", width, "dim")] if room > 0 else []
+
+
+def _plain(text: str, width: int, style: str = "") -> Text:
+    return Text(layout.shorten(text, width), style, no_wrap=True)
