@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,3 +169,8 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
             continue
         programs.attached.append(name)
     return programs
+
+
+def calibrate() -> None:
+    """Opens a socket and closes it: the kernel side learns from it what every TCP socket starts with (bpf/state.c)."""
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()

@@ -82,6 +82,16 @@ class Tracker:
                 notices += self._judge_again(connection, ns)
         return notices
 
+    @property
+    def events(self) -> int:
+        """How many events were taken in."""
+        return self._events
+
+    @property
+    def lost(self) -> int:
+        """How many could not be recorded."""
+        return sum(self._losses.ring_buffer.values())
+
     def due_ns(self) -> int | None:
         """When the next tick is wanted soon, because an end waits to be settled."""
         waiting = [one.received.ns for one in self._by_sk.values() if one.received is not None]

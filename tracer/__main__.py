@@ -1,0 +1,5 @@
+"""python -m tracer: the command line from a checkout."""
+
+from tracer.cli import main
+
+main()

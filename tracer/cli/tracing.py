@@ -1,0 +1,46 @@
+"""Start-up, shared by the commands that trace: checks, BTF, programs; and the clock that takes kernel times to UTC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tracer.cli.options import Filters
+from tracer.errors import TcptraceError
+from tracer.kernel import checks, layouts, paths, programs
+from tracer.kernel.btf import Btf, BtfError
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Programs at work, and the kernel that they are at work on."""
+
+    programs: programs.Programs
+    layout: layouts.Layout
+
+
+@contextmanager
+def attached(filters: Filters) -> Iterator[Tracing]:
+    """The programs attached for as long as the block runs. Raises TcptraceError with what is missing."""
+    checks.require()
+    try:
+        layout = layouts.resolve(Btf.load())
+    except (OSError, BtfError) as error:
+        raise TcptraceError(f"the kernel's BTF cannot be read: {error}", "run `tcptrace doctor`") from error
+    options = programs.Options(filters.ports, filters.selection.everything)
+    absent = {
+        name: found for name, found in layout.tracepoints.items() if isinstance(found, checks.Missing)
+    }
+    loaded = programs.load(layout, options, paths.bpf_dir(), absent)
+    try:
+        programs.calibrate()
+        yield Tracing(loaded, layout)
+    finally:
+        loaded.close()
+
+
+def clock_offset_ns() -> int:
+    """What takes CLOCK_MONOTONIC to UTC, to within the microseconds between two calls."""
+    return time.time_ns() - time.monotonic_ns()
