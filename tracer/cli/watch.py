@@ -50,7 +50,7 @@ def command(
     """
     filters = options.chosen(ports, pids, peers, everything)
     with attached(filters) as tracing:
-        output = _output(as_json, filters.words(), tracing)
+        output = output_for(as_json, filters.words(), tracing)
         watch(tracing, output, filters, interval, duration)
 
 
@@ -90,7 +90,8 @@ def watch(
             output.end(time.monotonic_ns(), totals)
 
 
-def _output(as_json: bool, filters: str, tracing: Tracing) -> Output:
+def output_for(as_json: bool, filters: str, tracing: Tracing) -> Output:
+    """The output that suits standard output: JSON if asked for, a table on a terminal, lines in a pipe."""
     if as_json:
         return Json(clock_offset_ns())
     if not sys.stdout.isatty():

@@ -1,0 +1,102 @@
+"""tcptrace demo: the outage of our users on a real nginx, watched live, and its story."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+
+from tracer.cli import options
+from tracer.cli.tracing import attached, clock_offset_ns
+from tracer.cli.watch import output_for, watch
+from tracer.demo import leftovers, story
+from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident
+from tracer.model.findings import Notice, Screen
+from tracer.model.selection import Selection
+
+CALM_S: Final = 4.0
+STALL_S: Final = 15.0
+AFTERMATH_S: Final = 5.0
+
+
+@click.command("demo")
+@click.option("--json", "as_json", is_flag=True, help="The event stream on stdout; the story goes to stderr.")
+@click.option("--clean", is_flag=True, help="Only remove what a demo left behind that was killed.")
+def command(as_json: bool, clean: bool) -> int:
+    """Reproduce an outage with a real nginx in network namespaces of its own, watch it live, and tell the story.
+
+    A server pushes tasks through nginx to two WebSocket clients. One handles them in the thread that reads, and gets stuck; it
+    takes half a minute until nginx logs "Connection reset by peer". Nothing outside the namespaces is touched, and nothing stays.
+
+    \b
+    Examples:
+      sudo tcptrace demo
+      sudo tcptrace demo --json > outage.ndjson
+    """
+    for line in leftovers.clean():
+        click.echo(line, err=True)
+    if clean:
+        return 0
+    filters = options.Filters((range(PORT, PORT + 1), range(UPSTREAM_PORT, UPSTREAM_PORT + 1)), Selection())
+    click.echo("tcptrace: building three hosts, nginx, a server and two clients; it takes about 30 s", err=True)
+    with Incident() as incident, attached(filters) as tracing:
+        plot = story.Plot(incident.cast)
+        output = _Recorded(output_for(as_json, filters.words(), tracing), plot)
+        watch(tracing, output, filters, 1.0, None, _directions(incident))
+        errors, offset = incident.nginx_errors(), clock_offset_ns()
+        lines = story.tell(plot, errors, incident.cast, offset)
+        checks = story.verify(plot, errors, incident.cast, offset)
+    click.echo("", err=as_json)
+    for line in lines:
+        click.echo(line, err=as_json)
+    return _report(checks, to_stderr=as_json)
+
+
+def _report(checks: Sequence[story.Check], *, to_stderr: bool) -> int:
+    """Each claim against what was arranged; the exit code."""
+    click.echo("", err=to_stderr)
+    for check in checks:
+        verdict = "as arranged" if check.ok else f"NOT as arranged: {check.expected}"
+        click.echo(f"  {check.name}: {check.got} ({verdict})", err=to_stderr)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _directions(incident: Incident) -> Callable[[], bool]:
+    """What happens when; true when the play is over."""
+    start = time.monotonic()
+    acts = [(CALM_S, incident.stall), (CALM_S + STALL_S, incident.finish)]
+
+    def play() -> bool:
+        elapsed = time.monotonic() - start
+        while acts and elapsed >= acts[0][0]:
+            acts.pop(0)[1]()
+        return elapsed >= CALM_S + STALL_S + AFTERMATH_S
+
+    return play
+
+
+class _Recorded:
+    """An output that also keeps what the story needs."""
+
+    def __init__(self, output: Any, plot: story.Plot) -> None:
+        self._output = output
+        self._plot = plot
+
+    def start(self, ns: int, facts: dict[str, Any]) -> None:
+        """Passed on."""
+        self._output.start(ns, facts)
+
+    def take(self, notices: Sequence[Notice]) -> None:
+        """Kept and passed on."""
+        self._plot.take(notices)
+        self._output.take(notices)
+
+    def draw(self, screen: Screen) -> None:
+        """Passed on."""
+        self._output.draw(screen)
+
+    def end(self, ns: int, totals: dict[str, Any]) -> None:
+        """Passed on."""
+        self._output.end(ns, totals)
