@@ -7,12 +7,15 @@
 /* The number of the probe that tcp_write_timer_handler() and tcp_probe_timer(), net/ipv4/tcp_timer.c, will send; 0: none. */
 static __always_inline u32 zero_window_probe(u64 sk, u32 hz)
 {
-	u32 probes = FIELD(sk, ICSK_PROBES_OUT), user_timeout = FIELD(sk, ICSK_USER_TIMEOUT);
+	u32 probes = FIELD(sk, ICSK_PROBES_OUT), user_timeout = FIELD(sk, ICSK_USER_TIMEOUT), snd_nxt;
 
 	if (FIELD(sk, ICSK_PENDING) != PENDING_PROBE0 || FIELD(sk, PACKETS_OUT) || FIELD(sk, SK_LOCK_OWNED))
 		return 0;
-	if ((u32)FIELD(sk, WRITE_SEQ) == (u32)FIELD(sk, SND_NXT))
+	snd_nxt = FIELD(sk, SND_NXT);
+	if ((u32)FIELD(sk, WRITE_SEQ) == snd_nxt)
 		return 0;
+	if ((s32)((u32)FIELD(sk, SND_UNA) + (u32)FIELD(sk, SND_WND) - snd_nxt) > 0)
+		return 0; /* a window too small for a whole segment: tcp_write_wakeup() sends what fits instead of a probe */
 #ifdef OFF_ICSK_TIMEOUT
 	if ((s64)(FIELD(sk, ICSK_TIMEOUT) - bpf_jiffies64()) > 0)
 		return 0; /* early: it will be armed again */

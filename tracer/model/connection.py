@@ -85,7 +85,8 @@ class Connection:
     """The process that ended it."""
     freed: bool = False
     missed_scans: int = 0
-    answered_probes: int = 0
+    closure_probes: int = 0
+    """Zero-window probes sent since the peer's window closed."""
     closures: int = 0
     probes: int = 0
     longest_stall_ns: int = 0
@@ -182,7 +183,7 @@ class Connection:
         self._note_stall(self.peer_closed, ns)
         if closure is not self.peer_closed:
             self.closures += closure is not None
-            self.answered_probes = 0
+            self.closure_probes = 0
         self.peer_closed = closure
 
     def finish(self, ns: int) -> None:

@@ -41,7 +41,10 @@ class Judge:
             return cached
         phase = phases.phase(connection, now)
         if phase is not connection.phase:
-            connection.phase, connection.phase_ns = phase, now
+            connection.phase = phase
+            # a stall is only called one after a while, but then it began when the window closed
+            closed = connection.closed_since if phase is Phase.STALLED else None
+            connection.phase_ns = closed.ns if closed else now
         owner = self._owners.of(connection, now)
         if connection.end is not None and cached is not None:
             reader = cached.slow_reader  # who it was, not who it is now that nothing is left to read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
@@ -21,8 +21,12 @@ HOLD_NS: Final = 50_000_000
 PEER_CAUSE_NS: Final = 5_000_000_000
 RESETS_SHOWN_NS: Final = 60_000_000_000
 RESETS_AT_MOST: Final = 200
+NOTES_AT_MOST: Final = 4096
 _DEFAULT_HZ: Final = 250
 _PROOF_WINDOW: Final = 1 << 24
+
+_Key = TypeVar("_Key")
+_Note = TypeVar("_Note")
 
 
 class Tracker:
@@ -37,6 +41,7 @@ class Tracker:
         self._listeners: set[tuple[int, int]] = set()
         self._owners = Owners()
         self._judge = Judge(self._owners, Blame(self._by_sk, self._owners))
+        self._destroyed: dict[int, int] = {}
         self._sent: dict[Tuple4, tuple[int, ResetView]] = {}
         self._resets: deque[Notice] = deque(maxlen=RESETS_AT_MOST)
         self._established = 0
@@ -126,6 +131,8 @@ class Tracker:
     # --- records -----------------------------------------------------------------------------------------------------
 
     def _on_sample(self, record: rec.Socket | rec.Inspected) -> list[Notice]:
+        if record.ns <= self._destroyed.get(record.sock.sk, -1):
+            return []  # a scan that met the socket before its end, told after it
         connection, changes = self._sample(record.ns, record.sock)
         if connection.end is not None:
             return []
@@ -162,10 +169,12 @@ class Tracker:
         self._events += 1
         connection, changes = self._sample(record.ns, record.sock)
         connection.probes += 1
+        number = record.number
         if record.mechanism == "zero-window":
-            connection.answered_probes += 1
+            # each answer starts the kernel's own count anew; people want to know how many there were
+            connection.closure_probes = number = max(connection.closure_probes + 1, number)
         return self._window_notices(connection, record.ns, changes) + self._notice(
-            connection, "probe-sent", record.ns, probe_kind=record.mechanism, probe_number=record.number
+            connection, "probe-sent", record.ns, probe_kind=record.mechanism, probe_number=number
         )
 
     def _on_probe(self, record: rec.Probe) -> list[Notice]:
@@ -214,9 +223,9 @@ class Tracker:
         connection.actor = connection.actor or record.actor
         connection.end = Phase.RESET
         connection.end_cause = None
-        connection.ended_ns = connection.ended_ns or record.ns
+        connection.ended_ns = record.ns
         connection.reset = causes.of_reset_sent(record)
-        self._note_sent(connection.tuple4, record.ns, connection.reset)
+        self._note(self._sent, connection.tuple4, (record.ns, connection.reset))
         notices = self._reset_notice(connection, "reset-sent", record.ns)
         for other in self._by_tuple.get(connection.mirrored, ()):
             if other.received is not None and not causes.is_own_data_after_close(other.received):
@@ -225,6 +234,7 @@ class Tracker:
 
     def _on_destroyed(self, record: rec.Destroyed) -> list[Notice]:
         self._events += 1
+        self._note(self._destroyed, record.sock.sk, record.ns)
         connection = self._by_sk.pop(record.sock.sk, None)
         if connection is None:
             return []
@@ -435,15 +445,17 @@ class Tracker:
             reset=causes.of_reset_sent(record),
         )
         ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
-        self._note_sent(ends, record.ns, causes.of_reset_sent(record))
+        self._note(self._sent, ends, (record.ns, causes.of_reset_sent(record)))
         self._resets.append(notice)
         return [notice]
 
-    def _note_sent(self, ends: Tuple4, ns: int, reset: ResetView) -> None:
-        self._sent.pop(ends, None)
-        self._sent[ends] = (ns, reset)
-        while len(self._sent) > 4096 or ns - next(iter(self._sent.values()))[0] > PEER_CAUSE_NS:
-            del self._sent[next(iter(self._sent))]
+    @staticmethod
+    def _note(notes: dict[_Key, _Note], key: _Key, note: _Note) -> None:
+        """Notes are few and young: the oldest makes room."""
+        notes.pop(key, None)
+        notes[key] = note
+        if len(notes) > NOTES_AT_MOST:
+            del notes[next(iter(notes))]
 
     def _finish(self, connection: Connection, ns: int) -> list[Notice]:
         notices = self._settle(connection) if connection.received is not None else []

@@ -16,7 +16,7 @@ def summary(
     if connection.end is not None:
         return ended(connection)
     if phase is Phase.OK:
-        return "data moves"
+        return "a window has just closed" if connection.closed_since else "nothing waits for long"
     parts = [*_what(connection, phase, owner, reader, now), *_outlook(connection, reader, forecast, now)]
     return "; ".join(parts)
 
@@ -131,7 +131,9 @@ def _outlook(connection: Connection, reader: SlowReader, forecast: Forecast, now
         what = "RST" if forecast.outcome == "reset" else "time-out"
         return [f"{what} by {forecast.by} in {left}"]
     if forecast.basis == "conditional":
-        return ["if it closes now, the peer gets a RST" if reader.side == "local" else "if it closes now, a RST comes"]
+        if reader.side == "local":
+            return ["if it closes now, the peer gets a RST"]
+        return ["no kernel deadline", "if it closes now, a RST comes"]
     return ["no kernel deadline"] if connection.closed_since else []
 
 
@@ -147,8 +149,8 @@ def _probes(connection: Connection) -> list[str]:
     if sock.pending == Pending.PROBE0 and (not sock.snd_wnd or sock.probes_out):
         if sock.probes_out > 1:
             return [f"{sock.probes_out} zero-window probes unanswered"]
-        if connection.answered_probes:
-            return [f"zero-window probe {connection.answered_probes} answered"]
+        if connection.closure_probes and not sock.probes_out:
+            return [f"zero-window probe {connection.closure_probes} answered"]
     elif sock.probes_out and sock.flags & SockFlag.KEEPOPEN:
         return [f"{sock.probes_out} of {sock.keepalive_probes} keepalive probes unanswered"]
     return []

@@ -6,16 +6,19 @@ import os
 import select
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tracer.events.records import Inspected, KernelRecord, Read, Record, Window
 from tracer.events.wire import decode
+from tracer.kernel import procfs
 from tracer.kernel.programs import Programs
 from tracer.sources.scanner import Scanner
 
 SECOND_LOOK_NS: Final = 30_000_000
 """A read is one of many while recvmsg() copies; the window that they open shows when the last is done."""
+
+NAMES_AT_MOST: Final = 10_000
 
 
 class Live:
@@ -27,6 +30,8 @@ class Live:
         self._scans = _Scans(Scanner(programs, reasons), interval_s)
         self._closing: dict[int, Window] = {}
         self._again: dict[int, int] = {}
+        self._processes = procfs.Processes()
+        self._named: dict[int, None] = {}
         self._epoll = select.epoll()
 
     def __enter__(self) -> Live:
@@ -66,7 +71,21 @@ class Live:
             record = decode(data, self._reasons)
             self._take_event(record, records)
 
+    def _name(self, pid: int, ns: int) -> Iterator[Record]:
+        """A process that an event names before any scan has met it."""
+        if not pid or pid in self._named:
+            return
+        if len(self._named) >= NAMES_AT_MOST:
+            self._named.clear()
+        self._named[pid] = None
+        process = self._processes.get(pid, ns)
+        if process is not None:
+            yield process
+
     def _take_event(self, record: KernelRecord, records: list[Record]) -> None:
+        sock = getattr(record, "sock", None)
+        if sock is not None:
+            records += self._name(sock.reader_tgid, record.ns)
         match record:
             case Window(side="local"):
                 # the kernel side cannot know yet: it saw the last of the window used up, not the answer
