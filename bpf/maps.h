@@ -8,17 +8,17 @@
 struct track {
 	u64 read_ns;
 	u64 established_ns;
-	u64 quiet_until_ns;	/* no further WINDOW or READ record before this: they come per segment otherwise */
+	u64 quiet_until_ns; /* no further WINDOW or READ record before this: they come per segment otherwise */
 	u32 reader_tgid;
 	u32 reader_tid;
 	u32 creator_tgid;
 	u32 creator_tid;
 	u32 copied_seq;
 	u8 opened_by;
-	u8 window_closed;	/* our receive window, when last looked at */
-	u8 suspect;		/* of interest when last looked at: scans write it out, and who owns it */
-	u8 known;		/* user space has heard of it, and wants to hear of its end */
-	u8 has_baseline;	/* copied_seq is set */
+	u8 window_closed; /* our receive window, when last looked at */
+	u8 suspect;       /* of interest when last looked at: scans write it out, and who owns it */
+	u8 known;         /* user space has heard of it, and wants to hear of its end */
+	u8 has_baseline;  /* copied_seq is set */
 };
 
 /* Learned from the first unconnected socket that is destroyed (tcptrace opens and closes one): comparing timer->function
@@ -31,17 +31,17 @@ struct calibration {
 };
 
 #define RECORD_SPACING_NS 20000000ULL
-#define LOST_TRACKS RECORD_KINDS	/* slots 0 .. RECORD_KINDS-1 count the ring buffer's losses by kind */
+#define LOST_TRACKS RECORD_KINDS /* slots 0 .. RECORD_KINDS-1 count the ring buffer's losses by kind */
 #define LOST_SLOTS (RECORD_KINDS + 1)
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_HASH(tracks, u64, struct track, TRACKS);
 BPF_ARRAY(calibrations, struct calibration, 1);
 BPF_ARRAY(lost, u64, LOST_SLOTS);
-BPF_ARRAY(scanned, u64, 1);	/* connections that passed the port filter in the scan under way */
+BPF_ARRAY(scanned, u64, 1); /* connections that passed the port filter in the scan under way */
 
-/* Reading a whole socket is long code; it exists once, in on_emit(), to which the others tail-call with what they found. A softirq
- * can interrupt a process between the two on the same CPU, but then it runs to its end first: hence a stack. */
+/* Reading a whole socket is long code; it exists once, in on_emit(), to which the others tail-call with what they found. A
+ * softirq can interrupt a process between the two on the same CPU, but then it runs to its end first: hence a stack. */
 struct request {
 	u64 sk;
 	u32 kind;
@@ -49,7 +49,7 @@ struct request {
 	u32 reserved;
 };
 
-#define REQUEST_DEPTH 4	/* process, softirq, hardirq, NMI */
+#define REQUEST_DEPTH 4 /* process, softirq, hardirq, NMI */
 
 struct request_stack {
 	u64 depth;

@@ -7,20 +7,20 @@
  */
 
 enum record_kind {
-	RECORD_SOCKET = 1,	/* iter/tcp: a socket of interest */
-	RECORD_LISTENER,	/* iter/tcp: a listening socket */
-	RECORD_OWNER,		/* iter/task_file: a process holds a socket */
-	RECORD_CALIBRATED,	/* our own unconnected socket: what HZ is */
-	RECORD_INSPECTED,	/* one socket looked at again, because user space asked */
-	RECORD_WINDOW,		/* a receive window closed or opened */
-	RECORD_READ,		/* a reader took data out of a socket whose window was closed */
-	RECORD_TIMER,		/* a keepalive or zero-window probe timer fired and will probe */
-	RECORD_PROBE,		/* a keepalive or zero-window probe arrived */
-	RECORD_RETRANSMIT,	/* a segment was sent again by the retransmission timer */
-	RECORD_STATE,		/* a connection was established or ended */
+	RECORD_SOCKET = 1, /* iter/tcp: a socket of interest */
+	RECORD_LISTENER,   /* iter/tcp: a listening socket */
+	RECORD_OWNER,      /* iter/task_file: a process holds a socket */
+	RECORD_CALIBRATED, /* our own unconnected socket: what HZ is */
+	RECORD_INSPECTED,  /* one socket looked at again, because user space asked */
+	RECORD_WINDOW,     /* a receive window closed or opened */
+	RECORD_READ,       /* a reader took data out of a socket whose window was closed */
+	RECORD_TIMER,      /* a keepalive or zero-window probe timer fired and will probe */
+	RECORD_PROBE,      /* a keepalive or zero-window probe arrived */
+	RECORD_RETRANSMIT, /* a segment was sent again by the retransmission timer */
+	RECORD_STATE,      /* a connection was established or ended */
 	RECORD_RESET_SENT,
 	RECORD_RESET_RECEIVED,
-	RECORD_DESTROYED,	/* the kernel frees a socket we had an entry for */
+	RECORD_DESTROYED, /* the kernel frees a socket we had an entry for */
 	RECORD_KINDS,
 };
 
@@ -40,33 +40,33 @@ struct actor {
 
 /* One socket as it was at record.ns. A field that this kernel does not have is 0 (absent is said once, by the loader). */
 struct sock_state {
-	u64 sk;			/* identity only; never printed, never written */
-	u64 jiffies;		/* now, to compare the jiffies below with */
-	u64 write_expires;	/* write timer: icsk_pending says what for */
-	u64 keepalive_expires;	/* 0: not armed */
-	u64 established_ns;	/* 0: before we attached */
-	u64 read_ns;		/* last read that took data; 0: none seen */
-	u32 reader_tgid;	/* who did it */
+	u64 sk;                /* identity only; never printed, never written */
+	u64 jiffies;           /* now, to compare the jiffies below with */
+	u64 write_expires;     /* write timer: icsk_pending says what for */
+	u64 keepalive_expires; /* 0: not armed */
+	u64 established_ns;    /* 0: before we attached */
+	u64 read_ns;           /* last read that took data; 0: none seen */
+	u32 reader_tgid;       /* who did it */
 	u32 reader_tid;
-	u32 creator_tgid;	/* who called connect(); 0: accepted, or before we attached */
+	u32 creator_tgid; /* who called connect(); 0: accepted, or before we attached */
 	u32 creator_tid;
 	u8 local_addr[16];
 	u8 peer_addr[16];
-	u32 netns;		/* inode number */
+	u32 netns; /* inode number */
 	u16 local_port;
 	u16 peer_port;
-	u16 family;		/* AF_INET or AF_INET6 as the socket has it */
-	u8 state;		/* TCP_ESTABLISHED ... */
-	u8 shutdown;		/* RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 */
-	u8 pending;		/* icsk_pending: 1 RTO, 3 PROBE0, 5 TLP, 6 REO */
+	u16 family;  /* AF_INET or AF_INET6 as the socket has it */
+	u8 state;    /* TCP_ESTABLISHED ... */
+	u8 shutdown; /* RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 */
+	u8 pending;  /* icsk_pending: 1 RTO, 3 PROBE0, 5 TLP, 6 REO */
 	u8 backoff;
 	u8 retransmits;
 	u8 probes_out;
-	u8 retries2;		/* the netns's sysctls, and the socket's own setting where it has one */
+	u8 retries2; /* the netns's sysctls, and the socket's own setting where it has one */
 	u8 orphan_retries;
 	u8 keepalive_probes;
-	u8 opened_by;		/* 0 unknown, 1 local, 2 peer */
-	u32 flags;		/* SOCK_STATE_* */
+	u8 opened_by; /* 0 unknown, 1 local, 2 peer */
+	u32 flags;    /* SOCK_STATE_* */
 	u32 rcv_nxt;
 	u32 copied_seq;
 	u32 rcv_wup;
@@ -78,31 +78,31 @@ struct sock_state {
 	u32 packets_out;
 	u32 rcvbuf;
 	u32 sndbuf;
-	u32 err;		/* sk_err, positive errno */
+	u32 err; /* sk_err, positive errno */
 	u32 rto;
-	u32 rto_max;		/* 0: the kernel has no per-socket one (120 s) */
-	u32 user_timeout;	/* ms */
+	u32 rto_max;      /* 0: the kernel has no per-socket one (120 s) */
+	u32 user_timeout; /* ms */
 	u32 probes_tstamp;
-	u32 retrans_stamp;	/* ms of CLOCK_MONOTONIC; us where SOCK_STATE_USEC_TS */
+	u32 retrans_stamp; /* ms of CLOCK_MONOTONIC; us where SOCK_STATE_USEC_TS */
 	u32 rcv_tstamp;
 	u32 lrcvtime;
-	u32 keepalive_time;	/* effective: the socket's or its netns's */
+	u32 keepalive_time; /* effective: the socket's or its netns's */
 	u32 keepalive_intvl;
 	u32 fin_timeout;
 	s32 linger2;
 	u32 lingertime;
-	u32 mss;		/* mss_cache */
-	u32 srtt_us;		/* 8 * smoothed round-trip time */
+	u32 mss;     /* mss_cache */
+	u32 srtt_us; /* 8 * smoothed round-trip time */
 };
 
-#define SOCK_STATE_DEAD (1 << 0)	/* orphan: no process holds it */
-#define SOCK_STATE_KEEPOPEN (1 << 1)	/* SO_KEEPALIVE */
-#define SOCK_STATE_LINGER (1 << 2)	/* SO_LINGER on */
+#define SOCK_STATE_DEAD (1 << 0)     /* orphan: no process holds it */
+#define SOCK_STATE_KEEPOPEN (1 << 1) /* SO_KEEPALIVE */
+#define SOCK_STATE_LINGER (1 << 2)   /* SO_LINGER on */
 #define SOCK_STATE_USEC_TS (1 << 3)
-#define SOCK_STATE_OWNED (1 << 4)	/* its lock is held by a process */
-#define SOCK_STATE_UNACCEPTED (1 << 5)	/* sk_socket is NULL and it is no orphan: still in an accept queue */
+#define SOCK_STATE_OWNED (1 << 4)      /* its lock is held by a process */
+#define SOCK_STATE_UNACCEPTED (1 << 5) /* sk_socket is NULL and it is no orphan: still in an accept queue */
 
-struct socket_record {	/* SOCKET */
+struct socket_record { /* SOCKET */
 	struct record record;
 	struct actor actor;
 	struct sock_state sock;
@@ -126,9 +126,9 @@ struct event_record {
 #define SIDE_PEER 2
 #define MECHANISM_KEEPALIVE 1
 #define MECHANISM_ZERO_WINDOW 2
-#define RESET_HAS_SOCKET (1 << 0)	/* not: no socket, or one in TIME_WAIT or NEW_SYN_RECV */
-#define RESET_PASSIVE (1 << 1)		/* an answer to a segment that came in */
-#define RESET_HAS_REASON (1 << 2)	/* this kernel's tracepoint gives one */
+#define RESET_HAS_SOCKET (1 << 0) /* not: no socket, or one in TIME_WAIT or NEW_SYN_RECV */
+#define RESET_PASSIVE (1 << 1)    /* an answer to a segment that came in */
+#define RESET_HAS_REASON (1 << 2) /* this kernel's tracepoint gives one */
 
 struct listener_record {
 	struct record record;
@@ -144,12 +144,12 @@ struct listener_record {
 struct owner_record {
 	struct record record;
 	u64 sk;
-	u64 start_ns;		/* of the process: start_boottime, tells a reused pid */
+	u64 start_ns; /* of the process: start_boottime, tells a reused pid */
 	u32 tgid;
 	u32 fd;
-	u32 netns;		/* the socket's */
+	u32 netns; /* the socket's */
 	u32 reserved;
-	char comm[16];		/* of the main thread */
+	char comm[16]; /* of the main thread */
 };
 
 struct calibrated_record {

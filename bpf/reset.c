@@ -9,7 +9,7 @@ struct tcp_header {
 	u16 dest;
 	u32 seq;
 	u32 ack;
-	u8 doff;	/* high nibble: header length in words */
+	u8 doff; /* high nibble: header length in words */
 	u8 flags;
 	u16 window;
 };

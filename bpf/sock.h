@@ -23,11 +23,11 @@
 #define OPENED_PEER 2
 
 /* Little-endian: a field shorter than 8 bytes fills the low ones. */
-#define FIELD(base, NAME)                                                                              \
-	({                                                                                             \
-		u64 _v = 0;                                                                            \
-		bpf_probe_read_kernel(&_v, SIZE_##NAME, (void *)((u64)(base) + OFF_##NAME));           \
-		_v;                                                                                    \
+#define FIELD(base, NAME)                                                                    \
+	({                                                                                   \
+		u64 _v = 0;                                                                  \
+		bpf_probe_read_kernel(&_v, SIZE_##NAME, (void *)((u64)(base) + OFF_##NAME)); \
+		_v;                                                                          \
 	})
 #define BITFIELD(base, NAME) ((FIELD(base, NAME) >> BIT_##NAME) & ((1ULL << BITS_##NAME) - 1))
 

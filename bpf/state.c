@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The life of a connection: who opened it, how it ended. inet_sock_set_state fires before the new state is stored; to ESTABLISHED
- * it runs in softirq, where the current task is nobody; to SYN_SENT it runs in connect().
+ * The life of a connection: who opened it, how it ended. inet_sock_set_state fires before the new state is stored; to
+ * ESTABLISHED it runs in softirq, where the current task is nobody; to SYN_SENT it runs in connect().
  */
 
 #define ETIMEDOUT 110
@@ -64,7 +64,7 @@ int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 		return opening(sk);
 	if (new == TCP_ESTABLISHED)
 		return established(sk, old);
-	if (new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_CLOSE)
+	if (new == TCP_CLOSE && old != TCP_LISTEN &&old != TCP_CLOSE)
 		return end_is_of_interest(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Window updates and probes, from tcp_probe: the top of tcp_rcv_established(), before the segment changes the socket. It runs for
- * every segment that an established connection receives, so each read has to earn its place.
+ * Window updates and probes, from tcp_probe: the top of tcp_rcv_established(), before the segment changes the socket. It runs
+ * for every segment that an established connection receives, so each read has to earn its place.
  */
 
 #define FLAG_SYN 0x02

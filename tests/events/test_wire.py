@@ -122,7 +122,8 @@ def test_a_socket_record_comes_back_field_for_field() -> None:
 def test_a_reset_is_named_by_the_running_kernels_enum() -> None:
     actor = wire.ACTOR.pack(12, 13, b"ja\x1bva\0garbage")
     decoded = wire.decode(
-        record("reset-sent", wire.DETAIL.pack(11, wire.RESET_HAS_SOCKET | wire.RESET_HAS_REASON), actor=actor), {11: "TCP_ABORT_ON_CLOSE"}
+        record("reset-sent", wire.DETAIL.pack(11, wire.RESET_HAS_SOCKET | wire.RESET_HAS_REASON), actor=actor),
+        {11: "TCP_ABORT_ON_CLOSE"},
     )
     assert isinstance(decoded, Reset)
     assert (decoded.direction, decoded.reason, decoded.has_socket) == ("sent", "TCP_ABORT_ON_CLOSE", True)

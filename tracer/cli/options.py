@@ -80,7 +80,12 @@ def filters(function: _Function) -> _Function:
     for option in (
         click.option("--all", "everything", is_flag=True, help="Healthy connections too."),
         click.option(
-            "--peer", "peers", multiple=True, type=Cidr(), metavar="CIDR", help="Only peers in this network (repeatable)."
+            "--peer",
+            "peers",
+            multiple=True,
+            type=Cidr(),
+            metavar="CIDR",
+            help="Only peers in this network (repeatable).",
         ),
         click.option(
             "--pid", "pids", multiple=True, type=click.IntRange(1), help="Only this process at either end (repeatable)."

@@ -56,9 +56,7 @@ def command(
             return
         console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
         wanted = len(programs.attached) + len(programs.missing)
-        header = Header(
-            host_name(), 0.0, filters.words(), len(programs.attached), wanted, tuple(programs.missing)
-        )
+        header = Header(host_name(), 0.0, filters.words(), len(programs.attached), wanted, tuple(programs.missing))
         console.print(render(screen, header, console.width))
 
 

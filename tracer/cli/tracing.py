@@ -30,9 +30,7 @@ def attached(filters: Filters) -> Iterator[Tracing]:
     except (OSError, BtfError) as error:
         raise TcptraceError(f"the kernel's BTF cannot be read: {error}", "run `tcptrace doctor`") from error
     options = programs.Options(filters.ports, filters.selection.everything)
-    absent = {
-        name: found for name, found in layout.tracepoints.items() if isinstance(found, checks.Missing)
-    }
+    absent = {name: found for name, found in layout.tracepoints.items() if isinstance(found, checks.Missing)}
     loaded = programs.load(layout, options, paths.bpf_dir(), absent)
     try:
         programs.calibrate()

@@ -25,7 +25,9 @@ _SECOND: Final = 1_000_000_000
 
 @click.command("watch")
 @options.filters
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks."
+)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 def command(

@@ -364,6 +364,4 @@ KernelRecord: TypeAlias = (
     | Reset
     | Destroyed
 )
-Record: TypeAlias = (
-    KernelRecord | ScanStarted | ScanEnded | OwnersScanned | Process | ProcessGone | Thread | Losses
-)
+Record: TypeAlias = KernelRecord | ScanStarted | ScanEnded | OwnersScanned | Process | ProcessGone | Thread | Losses

@@ -58,7 +58,9 @@ MEMBERS: Final = (
     _member("TIMER_FUNCTION", "timer_list.function"),
     _member("TIMER_EXPIRES", "timer_list.expires"),
     _member("TIMER_PPREV", "timer_list.entry.pprev"),
-    _member("ICSK_TIMEOUT", "inet_connection_sock.icsk_timeout", lost="nothing: since 6.17 the write timer's expires has it"),
+    _member(
+        "ICSK_TIMEOUT", "inet_connection_sock.icsk_timeout", lost="nothing: since 6.17 the write timer's expires has it"
+    ),
     # inet_connection_sock
     _member("ICSK_RTO", "inet_connection_sock.icsk_rto"),
     _member("ICSK_RTO_MAX", "inet_connection_sock.icsk_rto_max", lost="nothing: before 6.17 it is 120 s everywhere"),

@@ -113,7 +113,8 @@ def process_label(owner: Owner | SlowReader) -> str:
     name = f"{owner.name or '?'}[{owner.pid}]"
     if owner.thread_id is None or (owner.thread_id == owner.pid and owner.thread_name in (owner.name, None)):
         return name
-    return f"{name}/{owner.thread_name or owner.thread_id}"
+    # a thread that has its process's name is told by its id
+    return f"{name}/{owner.thread_name if owner.thread_name not in (owner.name, None) else owner.thread_id}"
 
 
 def _ends(connection: Connection) -> set[int]:

@@ -30,9 +30,7 @@ def forecast(sock: SockState, ns: int, hz: int) -> Forecast | None:
     if sock.probes_out or sock.user_timeout:
         at = keepalive(sock, ns, hz)
         if at is not None and sock.probes_out:
-            found.append(
-                Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer")
-            )
+            found.append(Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer"))
     at = persist(sock, ns, hz)
     if at is not None and (orphan or sock.user_timeout or probe_unanswered(sock, hz)):
         by = "orphan" if orphan else "user-timeout" if sock.user_timeout else "persist"

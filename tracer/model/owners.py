@@ -72,9 +72,7 @@ class Owners:
         last_read_s = max(0, now - sock.read_ns) / 1e9 if sock.read_ns else None
         if sock.reader_tgid and (connection.holders is None or sock.reader_tgid in holders):
             thread = self._threads.get((sock.reader_tgid, sock.reader_tid))
-            return self._owner(
-                "reader", sock.reader_tgid, holders, last_read_s, sock.reader_tid, thread
-            )
+            return self._owner("reader", sock.reader_tgid, holders, last_read_s, sock.reader_tid, thread)
         if len(holders) == 1:
             return self._owner("fd", holders[0], holders, last_read_s)
         if holders:

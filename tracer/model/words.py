@@ -28,7 +28,9 @@ def evidence(connection: Connection, owner: Owner, reader: SlowReader, now: int)
     if connection.local_closed:
         facts.append(f"our window closed {_for(connection.local_closed.ns, now, connection.local_closed.exact)}")
     if connection.peer_closed:
-        facts.append(f"window of {_at(connection)} closed {_for(connection.peer_closed.ns, now, connection.peer_closed.exact)}")
+        facts.append(
+            f"window of {_at(connection)} closed {_for(connection.peer_closed.ns, now, connection.peer_closed.exact)}"
+        )
     if sock.unread:
         facts.append(f"{count(sock.unread)} bytes unread")
     if sock.unsent:
@@ -176,4 +178,3 @@ def _at(connection: Connection) -> str:
 
 def _for(since: int, now: int, exact: bool) -> str:
     return f"for {'' if exact else 'at least '}{duration((now - since) / 1e9)}"
-

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tracer.model.findings import Notice, Phase, Screen
-from tracer.text import count, duration
-from tracer.view.rows import process
+from tracer.text import count, duration, hostport
+from tracer.view.rows import process, slow_reader
 
 
 class Tally:
@@ -25,9 +25,11 @@ class Tally:
             connection = notice.connection
             if notice.action == "verdict-changed" and connection and connection.verdict.phase is Phase.STALLED:
                 self._stalled += 1
-            if connection is not None and (connection.verdict.stalled_s or 0) > self._longest_s:
-                self._longest_s = connection.verdict.stalled_s or 0.0
-                self._longest_who = connection.verdict.summary
+            if connection is not None and connection.totals.longest_stall_s > self._longest_s:
+                self._longest_s = connection.totals.longest_stall_s
+                reader = slow_reader(connection.verdict.slow_reader)
+                ends = f"{hostport(connection.local.ip, connection.local.port)} > {hostport(connection.peer.ip, connection.peer.port)}"
+                self._longest_who = f"{reader} on {ends}"
             if notice.reset is not None and notice.action in ("reset-sent", "reset-received"):
                 who = process(connection.owner) if connection else "nobody"
                 key = (notice.reset.direction, notice.reset.cause, who)

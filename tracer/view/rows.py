@@ -117,7 +117,8 @@ def _process(name: str | None, pid: int, thread_id: int | None, thread_name: str
     text = f"{name or '?'}[{pid}]"
     if thread_id is None or (thread_id == pid and thread_name in (name, None)):
         return text
-    return f"{text}/{thread_name or thread_id}"
+    # a thread that has its process's name is told by its id
+    return f"{text}/{thread_name if thread_name not in (name, None) else thread_id}"
 
 
 def _ends(forecast: Forecast, phase: Phase, ns: int) -> str:

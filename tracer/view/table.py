@@ -52,7 +52,7 @@ _WIDE_COLUMNS: Final = (
     _Column("ENDS IN", 11),
     _Column("LOCAL", 21),
     _Column("PEER", 21),
-    _Column("SLOW READER", 26),
+    _Column("SLOW READER", 30),
     _Column("RECV-Q", 9, right=True),
     _Column("SEND-Q", 9, right=True),
     _Column("RCV/SND WND", 13, right=True),
