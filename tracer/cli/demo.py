@@ -27,8 +27,8 @@ AFTERMATH_S: Final = 5.0
 def command(as_json: bool, clean: bool) -> int:
     """Reproduce an outage with a real nginx in network namespaces of its own, watch it live, and tell the story.
 
-    A server pushes tasks through nginx to two WebSocket clients. One handles them in the thread that reads, and gets stuck; it
-    takes half a minute until nginx logs "Connection reset by peer". Nothing outside the namespaces is touched, and nothing stays.
+    A server pushes tasks through nginx to two WebSocket clients. One handles them in the thread that reads, and gets stuck;
+    half a minute later nginx logs "Connection reset by peer". Nothing outside the namespaces is touched, nothing stays.
 
     \b
     Examples:

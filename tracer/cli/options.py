@@ -63,9 +63,7 @@ class Cidr(click.ParamType):
 
     name = "cidr"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> IPv4Network | IPv6Network:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPv4Network | IPv6Network:
         """Fails with what is wrong."""
         if isinstance(value, (IPv4Network, IPv6Network)):
             return value

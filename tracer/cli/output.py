@@ -89,9 +89,7 @@ def stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def stream_facts(
-    clock_offset_ns: int, filters: str, attached: Sequence[str], missing: dict[str, str]
-) -> dict[str, Any]:
+def stream_facts(clock_offset_ns: int, filters: str, attached: Sequence[str], missing: dict[str, str]) -> dict[str, Any]:
     """What the first line of a stream says of its origin."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return {

@@ -32,7 +32,9 @@ def command(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Scan once, print the same columns as watch, exit: what netstat -anop showed, with the process at both ends and the deadline.
+    """Scan once, print the same columns as watch, exit.
+
+    It is what netstat -anop was used for, with the process at both ends and the deadline.
 
     \b
     Examples:

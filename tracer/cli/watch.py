@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +18,9 @@ from tracer.cli.tracing import Tracing, attached, clock_offset_ns
 from tracer.model.tracker import Tracker
 from tracer.sources.live import Live
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 TICK_NS: Final = 100_000_000
 """How often time alone is asked for changes: a stall is one after 0.2 s."""
 _SECOND: Final = 1_000_000_000
@@ -25,9 +28,7 @@ _SECOND: Final = 1_000_000_000
 
 @click.command("watch")
 @options.filters
-@click.option(
-    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 def command(
@@ -110,7 +111,7 @@ class _Stop:
         self.set = False
         self._before: dict[int, signal._HANDLER] = {}
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
         return self

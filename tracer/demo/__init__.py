@@ -1,0 +1,1 @@
+"""The outage, reproduced for real, watched and told."""

@@ -56,7 +56,8 @@ class Client:
         name_thread("ws-reader")
         self.reader = threading.get_native_id()
         self._reader_id.set()
-        handle: Callable[[], object] = self._handle if self._pool is None else lambda: self._pool.submit(self._handle)
+        pool = self._pool
+        handle: Callable[[], object] = self._handle if pool is None else lambda: pool.submit(self._handle)
         try:
             for opcode, _ in websocket.frames(self._sock):
                 if opcode == websocket.BINARY:

@@ -7,13 +7,17 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tracer.demo import leftovers, network
 from tracer.demo.nginx import Nginx, NginxError
 from tracer.demo.processes import start_module
 from tracer.errors import TcptraceError
+from tracer.kernel.namespaces import Namespace
 from tracer.model.findings import Endpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PORT: Final = 8443
 UPSTREAM_PORT: Final = 8899
@@ -45,7 +49,7 @@ class Incident:
         self._nginx: Nginx | None = None
         self._notes: leftovers.Notes | None = None
 
-    def __enter__(self) -> Incident:
+    def __enter__(self) -> Self:
         if os.geteuid():
             raise TcptraceError("the demo makes network namespaces, which needs root", "run it with sudo")
         leftovers.clean()
@@ -108,7 +112,7 @@ class Incident:
             quick_end=Endpoint(quick["address"], quick["port"]),
         )
 
-    def _start(self, module: str, arguments: list[str], namespace: network.Namespace) -> dict[str, int]:
+    def _start(self, module: str, arguments: list[str], namespace: Namespace) -> dict[str, Any]:
         child, answer = start_module(f"tracer.demo.{module}", arguments, namespace)
         self._children.append(child)
         assert self._notes is not None

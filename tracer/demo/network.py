@@ -1,4 +1,4 @@
-"""The demo's three hosts: network namespaces, joined by veth pairs. Addresses are from 198.18.0.0/15, kept for such tests (RFC 2544)."""
+"""The demo's three hosts: network namespaces joined by veth pairs, with addresses kept for such tests (RFC 2544)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _ip(*arguments: str) -> None:
     program = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
         raise TcptraceError("the program `ip` is missing", "apt-get install iproute2")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise TcptraceError(
             f"ip {' '.join(arguments)}: {done.stderr.strip()}", "the demo needs root, network namespaces and veth"

@@ -65,9 +65,7 @@ class NginxError:
 class Nginx:
     """A running nginx with one worker."""
 
-    def __init__(
-        self, folder: Path, namespace: Namespace, address: str, port: int, upstream: str, send_timeout_s: int
-    ) -> None:
+    def __init__(self, folder: Path, namespace: Namespace, address: str, port: int, upstream: str, send_timeout_s: int) -> None:
         """Starts it. Raises TcptraceError if there is none, or it does not come up."""
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None:

@@ -59,9 +59,7 @@ def start(
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=prepare, **options)
 
 
-def start_module(
-    module: str, arguments: Sequence[str], namespace: Namespace
-) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def start_module(module: str, arguments: Sequence[str], namespace: Namespace) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """Starts one of the demo's own programs, and waits for the line of JSON with which it says that it is ready."""
     path = str(Path(__file__).resolve().parents[2])
     child = start(

@@ -161,9 +161,7 @@ def _blamed(connection: ConnectionView | None, *, thread: bool = False) -> str:
 
 
 def _through(connection: ConnectionView | None, pid: int) -> bool:
-    return connection is not None and any(
-        f"[{pid}] cannot write" in step for step in connection.verdict.slow_reader.chain
-    )
+    return connection is not None and any(f"[{pid}] cannot write" in step for step in connection.verdict.slow_reader.chain)
 
 
 def _receiver(notice: Notice | None) -> str:

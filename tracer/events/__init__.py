@@ -1,0 +1,1 @@
+"""Records: what sources yield and the model takes in."""

@@ -350,18 +350,6 @@ class Losses(NamedTuple):
 
 
 KernelRecord: TypeAlias = (
-    Socket
-    | Listener
-    | Holder
-    | Calibrated
-    | Inspected
-    | Window
-    | Read
-    | Timer
-    | Probe
-    | Retransmit
-    | State
-    | Reset
-    | Destroyed
+    Socket | Listener | Holder | Calibrated | Inspected | Window | Read | Timer | Probe | Retransmit | State | Reset | Destroyed
 )
 Record: TypeAlias = KernelRecord | ScanStarted | ScanEnded | OwnersScanned | Process | ProcessGone | Thread | Losses

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from tracer.events.records import (
     Actor,
@@ -189,22 +189,21 @@ def _destroyed(ns: int, data: bytes, _: Mapping[int, str]) -> Destroyed:
     return Destroyed(ns, _sock(data))
 
 
-_DECODERS: Final[Mapping[int, Callable[[int, bytes, Mapping[int, str]], KernelRecord]]] = {
-    KIND_NAMES.index(name): decoder
-    for name, decoder in {
-        "socket": _socket,
-        "listener": _listener,
-        "owner": _owner,
-        "calibrated": _calibrated,
-        "inspected": _inspected,
-        "window": _window,
-        "read": _read,
-        "timer": _timer,
-        "probe": _probe,
-        "retransmit": _retransmit,
-        "state": _state,
-        "reset-sent": _reset,
-        "reset-received": _reset,
-        "destroyed": _destroyed,
-    }.items()
+_Decoder: TypeAlias = Callable[[int, bytes, Mapping[int, str]], KernelRecord]
+_BY_NAME: Final[Mapping[str, _Decoder]] = {
+    "socket": _socket,
+    "listener": _listener,
+    "owner": _owner,
+    "calibrated": _calibrated,
+    "inspected": _inspected,
+    "window": _window,
+    "read": _read,
+    "timer": _timer,
+    "probe": _probe,
+    "retransmit": _retransmit,
+    "state": _state,
+    "reset-sent": _reset,
+    "reset-received": _reset,
+    "destroyed": _destroyed,
 }
+_DECODERS: Final = {KIND_NAMES.index(name): decoder for name, decoder in _BY_NAME.items()}

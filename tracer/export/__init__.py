@@ -1,0 +1,1 @@
+"""The event stream: documents and their writers."""

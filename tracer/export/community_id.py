@@ -1,4 +1,4 @@
-"""The community id of a connection: the same for both ends and for other tools (Corelight's specification, version 1, seed 0)."""
+"""The community id of a connection, the same for both ends and in other tools (Corelight's specification, version 1)."""
 
 from __future__ import annotations
 

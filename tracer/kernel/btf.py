@@ -1,7 +1,7 @@
 """A reader of BTF, the type information that the kernel carries at /sys/kernel/btf/vmlinux.
 
-The format is Documentation/bpf/btf.rst: a header, type records one behind the other, names. A kernel has over 100,000 types and we
-need some hundred of them, so one pass notes only where each record begins, and records are read when somebody asks.
+The format is Documentation/bpf/btf.rst: a header, type records one behind the other, names. A kernel has over 100,000
+types and we need some hundred of them, so one pass notes only where each record begins, and records are read when asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BtfError(ValueError):
 
 
 class Field(NamedTuple):
-    """A member of a struct: `offset` and `size` in bytes. Of a bitfield they say what to read, `bit` and `bits` what to keep."""
+    """A member of a struct: `offset` and `size` in bytes; of a bitfield what to read, and `bit` and `bits` what to keep."""
 
     offset: int
     size: int

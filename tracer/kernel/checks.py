@@ -1,5 +1,7 @@
-"""The preconditions: each check gives `Ok`, or what is `Missing`, why, and how to mend it. Doctor, start-up and the kernel tests
-share these."""
+"""The preconditions: each check gives `Ok`, or what is `Missing`, why, and how to mend it.
+
+Doctor, start-up and the kernel tests share these.
+"""
 
 from __future__ import annotations
 
@@ -144,13 +146,12 @@ def _of_btf() -> list[Check]:
         return [Check("BTF layout", Missing(error.cause, error.remedy))]
     checks = [Check("BTF layout", Ok(f"{len(layouts.MEMBERS) - len(layout.missing)} of {len(layouts.MEMBERS)} fields"))]
     for name, found in layout.tracepoints.items():
-        if isinstance(found, Missing):
-            found = Missing(found.why, found.fix, LOST_WITHOUT[name])
-        checks.append(Check(f"tracepoint {name}", found))
-    for target, lost in (("tcp", ""), ("task_file", "")):
+        lost = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
+        checks.append(Check(f"tracepoint {name}", lost))
+    for target in ("tcp", "task_file"):
         if types.has_struct(f"bpf_iter__{target}"):
             checks.append(Check(f"iterator {target}", Ok()))
         else:
             why, fix = f"the kernel has no {target} iterator", "it needs Linux 5.11 or later with CONFIG_BPF_SYSCALL=y"
-            checks.append(Check(f"iterator {target}", Missing(why, fix, lost)))
+            checks.append(Check(f"iterator {target}", Missing(why, fix)))
     return checks

@@ -58,9 +58,7 @@ MEMBERS: Final = (
     _member("TIMER_FUNCTION", "timer_list.function"),
     _member("TIMER_EXPIRES", "timer_list.expires"),
     _member("TIMER_PPREV", "timer_list.entry.pprev"),
-    _member(
-        "ICSK_TIMEOUT", "inet_connection_sock.icsk_timeout", lost="nothing: since 6.17 the write timer's expires has it"
-    ),
+    _member("ICSK_TIMEOUT", "inet_connection_sock.icsk_timeout", lost="nothing: since 6.17 the write timer's expires has it"),
     # inet_connection_sock
     _member("ICSK_RTO", "inet_connection_sock.icsk_rto"),
     _member("ICSK_RTO_MAX", "inet_connection_sock.icsk_rto_max", lost="nothing: before 6.17 it is 120 s everywhere"),
@@ -146,8 +144,8 @@ TRACEPOINTS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 class Layout:
     """What the programs are compiled with.
 
-    `defines`: C macros and their values. `missing`: optional fields that this kernel lacks, with what is lost. `reasons`: the names
-    of enum sk_rst_reason by value, without their prefix. `tracepoints`: whether each can be attached to.
+    `defines`: C macros and their values. `missing`: optional fields that this kernel lacks, with what is lost. `reasons`:
+    the names of enum sk_rst_reason by value, without their prefix. `tracepoints`: whether each can be attached to.
     """
 
     defines: Mapping[str, str]

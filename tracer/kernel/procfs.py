@@ -14,8 +14,8 @@ PROC: Final = Path("/proc")
 _LONGEST_FILE: Final = 65536
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
-# 64 hex digits are a docker, containerd, podman or CRI-O id: …/docker/ID, docker-ID.scope, libpod-ID.scope, cri-containerd-ID.scope,
-# /kubepods/…/ID
+# 64 hex digits are a docker, containerd, podman or CRI-O id: …/docker/ID, docker-ID.scope, libpod-ID.scope,
+# cri-containerd-ID.scope, /kubepods/…/ID
 _CONTAINER: Final = re.compile(rb"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 
 

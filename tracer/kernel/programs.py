@@ -65,8 +65,8 @@ class Programs:
     bpf: Any
     attached: list[str] = field(default_factory=list)
     missing: dict[str, Missing] = field(default_factory=dict)
+    inspect_fd: int = -1
     _pending: list[bytes] = field(default_factory=list)
-    _inspect_fd: int = -1
 
     @property
     def ring_fd(self) -> int:
@@ -81,7 +81,7 @@ class Programs:
 
     def inspect(self, sk: int) -> bool:
         """Asks for an INSPECTED record of one socket. False: it is not tracked any more."""
-        return run_raw_tracepoint(self._inspect_fd, sk) == 1
+        return run_raw_tracepoint(self.inspect_fd, sk) == 1
 
     def losses(self) -> tuple[dict[str, int], dict[str, int]]:
         """Records that found the ring buffer full, by kind, and entries that found a table full, by table; since the start."""
@@ -101,7 +101,8 @@ class Programs:
         """Detaches and unloads all."""
         self.bpf.cleanup()
 
-    def _collect(self, _context: object, data: int, size: int) -> int:
+    def collect(self, _context: object, data: int, size: int) -> int:
+        """What the ring buffer calls for each record."""
         self._pending.append(ct.string_at(data, size))
         return 0
 
@@ -151,8 +152,8 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
         programs = Programs(bpf)
         emit = bpf.load_func("on_emit", BPF.RAW_TRACEPOINT)
         bpf["tails"][0] = ct.c_int(emit.fd)
-        programs._inspect_fd = bpf.load_func("inspect", BPF.RAW_TRACEPOINT).fd
-        bpf["records"].open_ring_buffer(programs._collect)
+        programs.inspect_fd = bpf.load_func("inspect", BPF.RAW_TRACEPOINT).fd
+        bpf["records"].open_ring_buffer(programs.collect)
     except Exception as error:
         raise TcptraceError(
             f"the kernel refused the BPF programs: {error}", "run `tcptrace doctor`: it names what is missing"

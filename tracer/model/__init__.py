@@ -1,0 +1,1 @@
+"""The pure model: records in, verdicts out; no clock, no I/O."""

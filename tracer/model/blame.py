@@ -1,7 +1,7 @@
 """Who is slow: the reader behind a closed window, followed through proxies and across both ends of a connection.
 
-A process that does not read A because it cannot write to B is a victim; the slow reader of A is B's peer, and so on. A step is only
-taken where it is proven: the process is known, it was blocked on B no later than on A, and there is one B to choose.
+A process that does not read A because it cannot write to B is a victim; the slow reader of A is B's peer, and so on. A step is
+only taken where it is proven: the process is known, it was blocked on B no later than on A, and there is one B to choose.
 """
 
 from __future__ import annotations

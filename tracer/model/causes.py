@@ -29,9 +29,7 @@ _BY_REASON: Final[Mapping[str, Cause]] = {
     "TCP_RFC7323_PAWS": "invalid-segment",
     "TCP_TOO_OLD_ACK": "invalid-segment",
 }
-_CLOSING: Final = frozenset(
-    {TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING}
-)
+_CLOSING: Final = frozenset({TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING})
 _BOTH: Final = 3
 """RCV_SHUTDOWN and SEND_SHUTDOWN, as close() leaves them."""
 _RCV_SHUTDOWN: Final = 1

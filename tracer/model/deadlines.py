@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockFlag, SockState, TcpState
-from tracer.model.findings import Forecast
+from tracer.model.findings import By, Forecast
 
 RTO_MAX_S: Final = 120
 RTO_MIN_MS: Final = 200
@@ -33,12 +33,10 @@ def forecast(sock: SockState, ns: int, hz: int) -> Forecast | None:
             found.append(Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer"))
     at = persist(sock, ns, hz)
     if at is not None and (orphan or sock.user_timeout or probe_unanswered(sock, hz)):
-        by = "orphan" if orphan else "user-timeout" if sock.user_timeout else "persist"
-        found.append(Forecast("timeout", by, at, "kernel-timer"))
+        found.append(Forecast("timeout", _by(sock, "persist"), at, "kernel-timer"))
     at = retransmission(sock, ns, hz)
     if at is not None:
-        by = "orphan" if orphan else "user-timeout" if sock.user_timeout else "retransmission"
-        found.append(Forecast("timeout", by, at, "kernel-timer"))
+        found.append(Forecast("timeout", _by(sock, "retransmission"), at, "kernel-timer"))
     at = orphan_fin_wait2(sock, ns, hz)
     if at is not None:
         found.append(Forecast("timeout", "orphan", at, "kernel-timer"))
@@ -157,6 +155,12 @@ def first_probe_ns(sock: SockState, ns: int, hz: int) -> int | None:
 def timer_ns(sock: SockState, expires: int, ns: int, hz: int) -> int:
     """When a timer that expires at that many jiffies does."""
     return _at(ns, _until(sock, expires), hz)
+
+
+def _by(sock: SockState, mechanism: By) -> By:
+    if sock.flags & SockFlag.DEAD:
+        return "orphan"
+    return "user-timeout" if sock.user_timeout else mechanism
 
 
 def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int, expires: int, waited: int) -> int:

@@ -1,4 +1,4 @@
-"""From a connection's state to its verdict and its view: phase, slow reader, forecast and the words for them, at a given time."""
+"""From a connection's state to its verdict and its view at a given time: phase, slow reader, forecast, words."""
 
 from __future__ import annotations
 

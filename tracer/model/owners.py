@@ -1,5 +1,7 @@
-"""Who holds an end: the reader that was seen, the processes that hold the descriptor, whoever called connect(). Three facts, kept
-apart: only proof makes an owner."""
+"""Who holds an end: the reader that was seen, the processes that hold the descriptor, whoever called connect().
+
+Three facts, kept apart: only proof makes an owner.
+"""
 
 from __future__ import annotations
 

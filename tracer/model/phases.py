@@ -64,7 +64,7 @@ def unread_waits(connection: Connection, now: int) -> bool:
 
 
 def unsent_waits(connection: Connection, now: int) -> bool:
-    """Data waits to be sent: nothing is acknowledged, or the peer's window lets so little through that it takes over a second."""
+    """Data waits to be sent: nothing is acknowledged, or the peer's window lets too little through."""
     sock = connection.sock
     if connection.unacked_since is None or not sock.unsent:
         return False

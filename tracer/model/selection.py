@@ -16,9 +16,7 @@ class Selection:
 
     def wants_peer(self, address: IPv4Address | IPv6Address) -> bool:
         """Whether a peer of that address is among those asked for."""
-        return not self.peers or any(
-            address.version == network.version and address in network for network in self.peers
-        )
+        return not self.peers or any(address.version == network.version and address in network for network in self.peers)
 
     def wants_owners(self, pids: set[int]) -> bool:
         """Whether one of the processes at either end is. An end whose owner is not known yet is not."""

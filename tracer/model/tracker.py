@@ -161,9 +161,7 @@ class Tracker:
         closed = not record.window
         if closed == (was is not None):
             return []
-        return self._notice(
-            connection, "window-closed" if closed else "window-opened", record.ns, window_side=record.side
-        )
+        return self._notice(connection, "window-closed" if closed else "window-opened", record.ns, window_side=record.side)
 
     def _on_timer(self, record: rec.Timer) -> list[Notice]:
         self._events += 1
@@ -187,9 +185,7 @@ class Tracker:
     def _on_retransmit(self, record: rec.Retransmit) -> list[Notice]:
         self._events += 1
         connection, changes = self._sample(record.ns, record.sock)
-        return self._window_notices(connection, record.ns, changes) + self._notice(
-            connection, "retransmitted", record.ns
-        )
+        return self._window_notices(connection, record.ns, changes) + self._notice(connection, "retransmitted", record.ns)
 
     def _on_state(self, record: rec.State) -> list[Notice]:
         self._events += 1
@@ -331,10 +327,8 @@ class Tracker:
         connection = self._connection(ns, sock)
         self._link(connection)
         if self._last_id != before:
-            changes = connection.first_sample(quiet)
-        else:
-            changes = connection.update(sock, ns, quiet)
-        return connection, changes
+            return connection, connection.first_sample(quiet)
+        return connection, connection.update(sock, ns, quiet)
 
     def _link(self, connection: Connection) -> None:
         """Finds the other end, if it is on this host and the sequence numbers prove it."""
@@ -399,9 +393,7 @@ class Tracker:
         notices: list[Notice] = []
         for side, closed in (("local", changes.local), ("peer", changes.peer)):
             if closed is not None:
-                notices += self._notice(
-                    connection, "window-closed" if closed else "window-opened", ns, window_side=side
-                )
+                notices += self._notice(connection, "window-closed" if closed else "window-opened", ns, window_side=side)
         return notices
 
     def _judge_again(self, connection: Connection, ns: int) -> list[Notice]:

@@ -9,9 +9,7 @@ from tracer.model.findings import Cause, Forecast, Owner, Phase, SlowReader
 from tracer.text import count, duration, hostport
 
 
-def summary(
-    connection: Connection, phase: Phase, owner: Owner, reader: SlowReader, forecast: Forecast, now: int
-) -> str:
+def summary(connection: Connection, phase: Phase, owner: Owner, reader: SlowReader, forecast: Forecast, now: int) -> str:
     """The line. It names who is slow, since when, what waits, and what comes of it."""
     if connection.end is not None:
         return ended(connection)
@@ -28,9 +26,7 @@ def evidence(connection: Connection, owner: Owner, reader: SlowReader, now: int)
     if connection.local_closed:
         facts.append(f"our window closed {_for(connection.local_closed.ns, now, connection.local_closed.exact)}")
     if connection.peer_closed:
-        facts.append(
-            f"window of {_at(connection)} closed {_for(connection.peer_closed.ns, now, connection.peer_closed.exact)}"
-        )
+        facts.append(f"window of {_at(connection)} closed {_for(connection.peer_closed.ns, now, connection.peer_closed.exact)}")
     if sock.unread:
         facts.append(f"{count(sock.unread)} bytes unread")
     if sock.unsent:

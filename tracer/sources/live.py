@@ -1,4 +1,4 @@
-"""The running kernel as a source: events as they come, a scan every interval, each socket looked at again where an event asks."""
+"""The running kernel as a source: events as they come, a scan every interval, a second look where an event asks for one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tracer.events.records import Inspected, KernelRecord, Read, Record, Window
 from tracer.events.wire import decode
 from tracer.kernel import procfs
 from tracer.kernel.programs import Programs
 from tracer.sources.scanner import Scanner
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SECOND_LOOK_NS: Final = 30_000_000
 """A read is one of many while recvmsg() copies; the window that they open shows when the last is done."""
@@ -34,7 +37,7 @@ class Live:
         self._named: dict[int, None] = {}
         self._epoll = select.epoll()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         self._epoll.register(self._programs.ring_fd, select.EPOLLIN)
         self._epoll.register(self._scans.ready_fd, select.EPOLLIN)
         self._scans.start()

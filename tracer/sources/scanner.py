@@ -93,22 +93,15 @@ class Scanner:
         pids: set[int] = set()
         threads: dict[tuple[int, int], None] = {}
         for sock in socks:
-            pids |= self._holders.get(sock.sk, set())
+            pids |= self._holders.get(sock.sk, set()) | ({sock.reader_tgid, sock.creator_tgid} - {0})
             if sock.reader_tgid:
-                pids.add(sock.reader_tgid)
                 threads[sock.reader_tgid, sock.reader_tid] = None
-            elif sock.creator_tgid:
-                pids.add(sock.creator_tgid)
-        for pid in sorted(pids):
+        for pid in pids:
             process = self._processes.get(pid, now)
-            if process is not None:
-                yield process
-        for pid in sorted(self._named - pids):
+            yield process if process is not None else ProcessGone(now, pid)
+        for pid in self._named - pids:
             self._processes.forget(pid)
         self._named = pids
-        for pid in sorted(pids):
-            if not procfs.exists(pid):
-                yield ProcessGone(now, pid)
         for pid, tid in list(threads)[:THREADS_AT_MOST]:
             thread = procfs.thread(pid, tid, now)
             if thread is not None:

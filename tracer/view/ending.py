@@ -28,8 +28,8 @@ class Tally:
             if connection is not None and connection.totals.longest_stall_s > self._longest_s:
                 self._longest_s = connection.totals.longest_stall_s
                 reader = slow_reader(connection.verdict.slow_reader)
-                ends = f"{hostport(connection.local.ip, connection.local.port)} > {hostport(connection.peer.ip, connection.peer.port)}"
-                self._longest_who = f"{reader} on {ends}"
+                local, peer = connection.local, connection.peer
+                self._longest_who = f"{reader} on {hostport(local.ip, local.port)} > {hostport(peer.ip, peer.port)}"
             if notice.reset is not None and notice.action in ("reset-sent", "reset-received"):
                 who = process(connection.owner) if connection else "nobody"
                 key = (notice.reset.direction, notice.reset.cause, who)
