@@ -452,7 +452,7 @@ class Tracker:
     def _finish(self, connection: Connection, ns: int) -> list[Notice]:
         notices = self._settle(connection) if connection.received is not None else []
         connection.finish(connection.ended_ns or ns)
-        if connection.in_stream:
+        if connection.in_stream or connection.end is Phase.TIMED_OUT:
             notices += self._notice(connection, "connection-closed", connection.ended_ns or ns)
         self._forget(connection)
         return notices
