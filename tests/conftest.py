@@ -1,4 +1,4 @@
-"""Kernel tests need root and BTF. Where they are missing they fail, unless TCPTRACE_NO_KERNEL=1 says that they are not wanted."""
+"""Kernel tests need root and BTF. Where they are missing they fail, unless TCPTRACE_NO_KERNEL=1 says otherwise."""
 
 from __future__ import annotations
 

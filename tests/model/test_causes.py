@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tracer.model import causes
 from tracer.model.findings import ResetView
 
 
-def sent(reason: str | None = None, *, passive: bool = False, has_socket: bool = True, **values: object) -> Reset:
+def sent(reason: str | None = None, *, passive: bool = False, has_socket: bool = True, **values: Any) -> Reset:
     return Reset(START, None, sock(**values), "sent", reason, has_socket, passive)
 
 
@@ -40,7 +41,7 @@ def test_a_keepalive_abort_with_tcp_user_timeout_set_is_the_user_timeouts() -> N
     assert causes.of_reset_sent(sent("TCP_KEEPALIVE_TIMEOUT", user_timeout=5000)).cause == "user-timeout"
 
 
-CLOSED = {"state": TcpState.CLOSE, "shutdown": 3, "flags": OWNED}
+CLOSED: dict[str, Any] = {"state": TcpState.CLOSE, "shutdown": 3, "flags": OWNED}
 
 
 @pytest.mark.parametrize("reason", ["TCP_STATE", "NOT_SPECIFIED", None])
@@ -59,7 +60,7 @@ CLOSED = {"state": TcpState.CLOSE, "shutdown": 3, "flags": OWNED}
         ({}, "unknown"),
     ],
 )
-def test_where_it_does_not_the_sockets_state_tells(reason: str | None, values: dict[str, object], cause: str) -> None:
+def test_where_it_does_not_the_sockets_state_tells(reason: str | None, values: dict[str, Any], cause: str) -> None:
     view = causes.of_reset_sent(sent(reason, **values))
     assert (view.cause, view.reason_source) == (cause, "inferred")
 
@@ -73,8 +74,8 @@ def test_where_it_does_not_the_sockets_state_tells(reason: str | None, values: d
         ({"passive": True, "has_socket": False, "state": TcpState.TIME_WAIT}, "time-wait"),
     ],
 )
-def test_answers_of_old_kernels(values: dict[str, object], cause: str) -> None:
-    assert causes.of_reset_sent(sent(None, **values)).cause == cause  # type: ignore[arg-type]
+def test_answers_of_old_kernels(values: dict[str, Any], cause: str) -> None:
+    assert causes.of_reset_sent(sent(None, **values)).cause == cause
 
 
 def test_without_a_socket_nothing_is_known_of_queues() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import DEAD, HZ, KEEPOPEN, SECOND, START, jiffies, peer_closed, sock
-from tracer.events.records import TcpState
+from tracer.events.records import SockState, TcpState
 from tracer.model import deadlines
 
 
@@ -17,7 +17,7 @@ def seconds(at: int | None) -> float:
 NOW = jiffies(START)
 
 
-def keepalive_sock(**values: int):
+def keepalive_sock(**values: int) -> SockState:
     return sock(flags=KEEPOPEN, keepalive_expires=NOW + 7200 * HZ, **values)
 
 

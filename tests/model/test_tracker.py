@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from ipaddress import ip_network
+from typing import Any
 
 from tests.builders import (
     DEAD,
@@ -226,7 +227,7 @@ class TestEnds:
     def test_data_after_close_is_a_rst_sent_and_none_received(self) -> None:
         """tcp_reset() fires tcp_receive_reset first, for a segment that was none."""
         stage = Stage()
-        state = {"state": TcpState.FIN_WAIT2, "shutdown": 3}
+        state: dict[str, Any] = {"state": TcpState.FIN_WAIT2, "shutdown": 3}
         stage.feed(reset("received", START, **state))
         stage.feed(State(START + 1, None, sock(START, **state), TcpState.FIN_WAIT2, TcpState.CLOSE))
         stage.feed(reset("sent", START + 2, "TCP_ABORT_ON_DATA", passive=True, **state))

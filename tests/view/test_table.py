@@ -53,7 +53,8 @@ def test_80_columns() -> None:
 
 def test_200_columns_have_a_line_a_connection_with_every_column() -> None:
     lines = drawn(screen(proxied()), 200)
-    assert lines[3].split() == ("PHASE ENDS IN LOCAL PEER SLOW READER RECV-Q SEND-Q RCV/SND WND TIMER STALLED EVIDENCE".split())
+    heading = "PHASE ENDS IN LOCAL PEER SLOW READER RECV-Q SEND-Q RCV/SND WND TIMER STALLED EVIDENCE"
+    assert " ".join(lines[3].split()) == heading
     assert lines[4].startswith(
         "stalled    no deadline 172.28.72.117:8443    172.28.72.119:63132   172.28.72.119:63132                    0"
         "   108,528       65536/0 probe (0.16/0/0)        43 s window of 172.28.72.119:63132 closed"
@@ -64,7 +65,7 @@ def test_200_columns_have_a_line_a_connection_with_every_column() -> None:
 def test_what_does_not_fit_the_height_is_counted() -> None:
     shown = screen(*(replace(view(), id=f"c{number}") for number in range(40)))
     lines = drawn(shown, 80, 24)
-    assert len(lines) == 24
+    assert len(lines) == 20  # three whole cards of five lines; a fourth would be cut
     assert lines[-2:] == ["  … and 37 more", "1,234 events, 0 lost, 8 of 8 tracepoints"]
 
 
@@ -77,9 +78,10 @@ def test_resets_keep_their_place_on_a_full_screen() -> None:
 def test_losses_and_missing_tracepoints_are_said() -> None:
     header = Header("web-1", 1.0, "all ports", 7, 8, ("tcp_probe",))
     shown = screen(ring_buffer_lost=12, table_full=3)
-    assert drawn(shown, 80, header=header)[-1] == (
-        "1,234 events, 12 lost, 3 sockets untracked (table full), 7 of 8 tracepoints,…obe"
-    )
+    assert drawn(shown, 80, header=header)[-2:] == [
+        "1,234 events, 12 lost, 3 sockets untracked (table full), 7 of 8 tracepoints,",
+        "missing: tcp_probe",
+    ]
     assert drawn(shown, 200, header=header)[-1].endswith("7 of 8 tracepoints, missing: tcp_probe")
 
 

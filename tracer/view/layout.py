@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len, set_cell_size
 
 ELLIPSIS = "…"
 
@@ -41,7 +41,17 @@ def wrap(text: str, width: int) -> Iterator[str]:
             continue
         if line:
             yield line
-        *whole, line = chop_cells(word, width) if cell_len(word) > width else [word]
+        *whole, line = _chop(word, width)
         yield from whole
     if line:
         yield line
+
+
+def _chop(word: str, width: int) -> list[str]:
+    """The word in pieces of at most `width` cells (one letter at least). rich's own chop_cells differs between its releases."""
+    pieces = [""]
+    for char in word:
+        if pieces[-1] and cell_len(pieces[-1]) + cell_len(char) > width:
+            pieces.append("")
+        pieces[-1] += char
+    return pieces

@@ -12,7 +12,7 @@ from tracer.text import count, duration
 from tracer.view import layout
 from tracer.view.rows import ResetRow, Row, reset_row, row
 
-WIDE: Final = 160
+WIDE: Final = 190
 """From this width on a connection takes one line."""
 
 STYLES: Final = {
@@ -99,7 +99,7 @@ def _footer(screen: Screen, header: Header, width: int) -> list[Text]:
     if header.missing:
         parts.append("missing: " + ", ".join(header.missing))
     style = "bold red" if lost or screen.table_full or header.missing else "dim"
-    return [_plain(", ".join(parts), width, style)]
+    return [_plain(line, width, style) for line in layout.wrap(", ".join(parts), width)]
 
 
 def _wide(screen: Screen, width: int) -> list[list[Text]]:
