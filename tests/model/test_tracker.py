@@ -6,6 +6,8 @@ import errno
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
+
 from tests.builders import (
     DEAD,
     HZ,
@@ -168,14 +170,15 @@ class TestUnanswered:
 
     def test_one_lost_segment_is_no_sign_but_two_retransmissions_are(self) -> None:
         stage = Stage()
-        values = {"pending": 1, "packets_out": 1, "snd_nxt": 3000, "write_seq": 3000}
-        values |= {"write_expires": jiffies(START) + HZ, "retrans_stamp": START // MS & 0xFFFFFFFF}
+        # in its handler the timer is not armed: pending is 0
+        values = {"packets_out": 1, "snd_nxt": 3000, "write_seq": 3000, "retrans_stamp": START // MS & 0xFFFFFFFF}
         stage.feed(Retransmit(START, sock(START, retransmits=1, **values), 0))
         assert stage.only(START).verdict.phase is Phase.OK
         stage.feed(Retransmit(START + 1, sock(START, retransmits=2, **values), 0))
         view = stage.only(START + 1)
         assert view.verdict.phase is Phase.UNANSWERED
         assert (view.verdict.forecast.outcome, view.verdict.forecast.by) == ("timeout", "retransmission")
+        assert view.timer.name == "retransmit" and view.timer.expires_s == pytest.approx(0.4)
 
 
 def reset(direction: str, ns: int, reason: str | None = None, **values: object) -> Reset:

@@ -56,7 +56,7 @@ def start(
             os._exit(1)  # it died before we asked
 
     with entered(namespace):
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=prepare, **options)
+        return subprocess.Popen(command, preexec_fn=prepare, **{"stdin": subprocess.DEVNULL, **options})
 
 
 def start_module(module: str, arguments: Sequence[str], namespace: Namespace) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:

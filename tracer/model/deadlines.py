@@ -133,6 +133,14 @@ def retransmission_patience_ms(retries: int, rto_max_ms: int) -> int:
     return ((2 << threshold) - 1) * RTO_MIN_MS + (retries - threshold) * rto_max_ms
 
 
+def retransmit_timer_rearmed(sock: SockState, hz: int) -> SockState:
+    """A socket read while tcp_retransmit_timer() sends again, as that leaves it: with the timer armed for twice as long."""
+    if sock.pending:
+        return sock
+    rto = min(sock.rto * 2, _rto_max(sock, hz))
+    return sock._replace(pending=Pending.RETRANS, rto=rto, write_expires=sock.jiffies + rto)
+
+
 def orphan_fin_wait2(sock: SockState, ns: int, hz: int) -> int | None:
     """The end of a FIN_WAIT2 that nobody holds: silently, after the timer that is armed and a time in TIME_WAIT."""
     if sock.state != TcpState.FIN_WAIT2 or not sock.flags & SockFlag.DEAD or not sock.keepalive_expires:

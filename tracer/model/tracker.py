@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
-from tracer.model import causes, phases
+from tracer.model import causes, deadlines, phases
 from tracer.model.blame import Blame
 from tracer.model.connection import Changes, Closure, Connection, Tuple4, address
 from tracer.model.findings import Action, Endpoint, Notice, Phase, ResetView, Screen
@@ -184,7 +184,7 @@ class Tracker:
 
     def _on_retransmit(self, record: rec.Retransmit) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, record.sock)
+        connection, changes = self._sample(record.ns, deadlines.retransmit_timer_rearmed(record.sock, self._hz))
         return self._window_notices(connection, record.ns, changes) + self._notice(connection, "retransmitted", record.ns)
 
     def _on_state(self, record: rec.State) -> list[Notice]:
