@@ -54,6 +54,10 @@ class Scanner:
         records.append(Losses(time.monotonic_ns(), ring_buffer, tables))
         return records
 
+    def forget_owners(self) -> None:
+        """The next scan looks for the holders of descriptors, however lately that was done."""
+        self._owners_ns = 0
+
     def _scan_sockets(self, records: list[Record]) -> list[SockState]:
         started = time.monotonic_ns()
         found = namespaces.discover()
