@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 
 from tracer.cli import options
+from tracer.cli.session import output_for, watch
 from tracer.cli.tracing import attached, clock_offset_ns
-from tracer.cli.watch import output_for, watch
 from tracer.demo import leftovers, story
 from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident
 from tracer.model.findings import Notice, Screen

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +24,11 @@ class Tracing:
 
 
 @contextmanager
-def attached(filters: Filters) -> Iterator[Tracing]:
-    """The programs attached for as long as the block runs. Raises TcptraceError with what is missing."""
+def attached(filters: Filters, modules: Sequence[str] = ()) -> Iterator[Tracing]:
+    """The programs attached for as long as the block runs. Raises TcptraceError with what is missing.
+
+    `modules` are imported meanwhile: the compiler takes most of the start, and none of Python's lock.
+    """
     checks.require()
     try:
         layout = layouts.resolve(Btf.load())
@@ -31,12 +36,22 @@ def attached(filters: Filters) -> Iterator[Tracing]:
         raise TcptraceError(f"the kernel's BTF cannot be read: {error}", "run `tcptrace doctor`") from error
     options = programs.Options(filters.ports, filters.selection.everything)
     absent = {name: found for name, found in layout.tracepoints.items() if isinstance(found, checks.Missing)}
-    loaded = programs.load(layout, options, paths.bpf_dir(), absent)
+    imports = threading.Thread(target=_import, args=(modules,))
+    imports.start()
+    try:
+        loaded = programs.load(layout, options, paths.bpf_dir(), absent)
+    finally:
+        imports.join()
     try:
         programs.calibrate()
         yield Tracing(loaded, layout)
     finally:
         loaded.close()
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
 
 
 def clock_offset_ns() -> int:
