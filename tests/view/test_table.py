@@ -34,11 +34,13 @@ def test_80_columns() -> None:
         "ok 1,204  backlogged 0  stalled 2  unanswered 0",
         "",
         "stalled    app decides 172.28.72.119:63132 > 172.28.72.117:8443             43 s",
+        "  java[32278]/worker-1 > -",
         "  slow reader: java[32278]/worker-1",
         "  Recv-Q 362,708  Send-Q 0  windows 0/65536  off (0.00/0/0)",
         "  java[32278]/worker-1 has not read for 43 s; 362,708 bytes unread, window",
         "  closed; worker-1 is idle in futex; if it closes now, the peer gets a RST",
         "stalled    no deadline 172.28.72.117:8443 > 172.28.72.119:63132             43 s",
+        "  nginx[13308] > -",
         "  slow reader: 172.28.72.119:63132",
         "  Recv-Q 0  Send-Q 108,528  windows 65536/0  probe (0.16/0/0)",
         "  172.28.72.119:63132 does not read: window closed for 43 s, 108,528 bytes",
@@ -59,13 +61,31 @@ def test_200_columns_have_a_line_a_connection_with_every_column() -> None:
         "stalled    no deadline 172.28.72.117:8443    172.28.72.119:63132   172.28.72.119:63132                    0"
         "   108,528       65536/0 probe (0.16/0/0)        43 s window of 172.28.72.119:63132 closed"
     )
-    assert " ".join(line.strip() for line in lines[4:7]).endswith("108,528 bytes unsent; zero-window probe 6 answered")
+    assert lines[5].split()[:2] == ["nginx[13308]", "-"]
+    assert lines[5].index("nginx[13308]") == lines[4].index("172.28.72.117:8443")
+    evidence = lines[3].index("EVIDENCE")
+    assert " ".join(line[evidence:].strip() for line in lines[4:7]).endswith(
+        "108,528 bytes unsent; zero-window probe 6 answered"
+    )
+
+
+def test_a_pipe_has_a_line_a_connection_with_the_processes_of_both_ends() -> None:
+    lines = drawn(screen(replace(proxied(), peer_owner=view().owner)), 500)
+    assert "PROCESS" in lines[3] and "PEER PROCESS" in lines[3]
+    assert lines[4].split()[3:8] == [
+        "172.28.72.117:8443",
+        "172.28.72.119:63132",
+        "nginx[13308]",
+        "java[32278]/worker-1",
+        "172.28.72.119:63132",
+    ]
+    assert lines[4].endswith("108,528 bytes unsent; zero-window probe 6 answered") and lines[5].startswith("1,234 events")
 
 
 def test_what_does_not_fit_the_height_is_counted() -> None:
     shown = screen(*(replace(view(), id=f"c{number}") for number in range(40)))
     lines = drawn(shown, 80, 24)
-    assert len(lines) == 20  # three whole cards of five lines; a fourth would be cut
+    assert len(lines) == 23  # three whole cards of six lines; a fourth would be cut
     assert lines[-2:] == ["  … and 37 more", "1,234 events, 0 lost, 8 of 8 tracepoints"]
 
 

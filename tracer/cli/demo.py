@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
 from tracer.cli import options
+from tracer.cli.output import host_name
 from tracer.cli.session import output_for, watch
 from tracer.cli.tracing import attached, clock_offset_ns
 from tracer.demo import leftovers, story
 from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident
-from tracer.model.findings import Notice, Screen
+from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.selection import Selection
+from tracer.view import picture
+from tracer.view.table import Header
 
 CALM_S: Final = 4.0
 STALL_S: Final = 15.0
@@ -24,7 +27,10 @@ AFTERMATH_S: Final = 5.0
 @click.command("demo")
 @click.option("--json", "as_json", is_flag=True, help="The event stream on stdout; the story goes to stderr.")
 @click.option("--clean", is_flag=True, help="Only remove what a demo left behind that was killed.")
-def command(as_json: bool, clean: bool) -> int:
+@click.option(
+    "--svg", type=click.File("w", encoding="utf-8"), help="Write a picture of the screen as the stall was at its end."
+)
+def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
     """Reproduce an outage with a real nginx in network namespaces of its own, watch it live, and tell the story.
 
     A server pushes tasks through nginx to two WebSocket clients. One handles them in the thread that reads, and gets stuck;
@@ -34,6 +40,7 @@ def command(as_json: bool, clean: bool) -> int:
     Examples:
       sudo tcptrace demo
       sudo tcptrace demo --json > outage.ndjson
+      sudo tcptrace demo --svg outage.svg
     """
     for line in leftovers.clean():
         click.echo(line, err=True)
@@ -44,10 +51,15 @@ def command(as_json: bool, clean: bool) -> int:
     with Incident() as incident, attached(filters) as tracing:
         plot = story.Plot(incident.cast)
         output = _Recorded(output_for(as_json, filters.words(), tracing), plot)
+        programs = tracing.programs
         watch(tracing, output, filters, 1.0, None, _directions(incident))
         errors, offset = incident.nginx_errors(), clock_offset_ns()
         lines = story.tell(plot, errors, incident.cast, offset)
         checks = story.verify(plot, errors, incident.cast, offset)
+    if svg is not None and output.stalled is not None:
+        wanted = len(programs.attached) + len(programs.missing)
+        header = Header(host_name(), CALM_S + STALL_S, filters.words(), len(programs.attached), wanted, tuple(programs.missing))
+        svg.write(picture.svg(output.stalled, header, "sudo tcptrace demo"))
     click.echo("", err=as_json)
     for line in lines:
         click.echo(line, err=as_json)
@@ -83,6 +95,8 @@ class _Recorded:
     def __init__(self, output: Any, plot: story.Plot) -> None:
         self._output = output
         self._plot = plot
+        self.stalled: Screen | None = None
+        """The last screen with a stall on it."""
 
     def start(self, ns: int, facts: dict[str, Any]) -> None:
         """Passed on."""
@@ -94,7 +108,9 @@ class _Recorded:
         self._output.take(notices)
 
     def draw(self, screen: Screen) -> None:
-        """Passed on."""
+        """Passed on; the last that shows a stall is kept."""
+        if screen.by_phase.get(Phase.STALLED):
+            self.stalled = screen
         self._output.draw(screen)
 
     def end(self, ns: int, totals: dict[str, Any]) -> None:

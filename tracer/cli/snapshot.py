@@ -18,7 +18,7 @@ from tracer.model.tracker import Tracker
 from tracer.sources.scanner import Scanner
 from tracer.view.table import Header, render
 
-PIPE_WIDTH = 200
+PIPE_WIDTH = 500
 """A pipe has no width; one line a connection is what grep wants."""
 
 

@@ -34,7 +34,7 @@ class Live:
         self._closing: dict[int, Window] = {}
         self._again: dict[int, int] = {}
         self._processes = procfs.Processes()
-        self._named: dict[int, None] = {}
+        self._named: dict[tuple[int, int], None] = {}
         self._epoll = select.epoll()
 
     def __enter__(self) -> Self:
@@ -74,21 +74,23 @@ class Live:
             record = decode(data, self._reasons)
             self._take_event(record, records)
 
-    def _name(self, pid: int, ns: int) -> Iterator[Record]:
-        """A process that an event names before any scan has met it."""
-        if not pid or pid in self._named:
+    def _name(self, pid: int, tid: int, ns: int) -> Iterator[Record]:
+        """A process and its thread that an event names before any scan has met them."""
+        if not pid or (pid, tid) in self._named:
             return
         if len(self._named) >= NAMES_AT_MOST:
             self._named.clear()
-        self._named[pid] = None
-        process = self._processes.get(pid, ns)
+        self._named[pid, tid] = None
+        process, thread = self._processes.get(pid, ns), procfs.thread(pid, tid, ns)
         if process is not None:
             yield process
+        if thread is not None:
+            yield thread
 
     def _take_event(self, record: KernelRecord, records: list[Record]) -> None:
         sock = getattr(record, "sock", None)
         if sock is not None:
-            records += self._name(sock.reader_tgid, record.ns)
+            records += self._name(sock.reader_tgid, sock.reader_tid, record.ns)
         match record:
             case Window(side="local"):
                 # the kernel side cannot know yet: it saw the last of the window used up, not the answer

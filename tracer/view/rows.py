@@ -21,10 +21,12 @@ _NETSTAT_NAMES: Final = {
 class Row:
     """One connection's cells."""
 
-    phase: Phase
+    phase: str
     ends: str
     local: str
     peer: str
+    process: str
+    peer_process: str
     slow_reader: str
     recv_q: str
     send_q: str
@@ -53,10 +55,12 @@ def row(connection: ConnectionView, ns: int) -> Row:
     verdict = connection.verdict
     queues = connection.queues
     return Row(
-        phase=verdict.phase,
+        phase=verdict.phase.value,
         ends=_ends(verdict.forecast, verdict.phase, ns),
         local=_endpoint(connection.local),
         peer=_endpoint(connection.peer),
+        process=process(connection.owner),
+        peer_process=process(connection.peer_owner) if connection.peer_owner is not None else "-",
         slow_reader=slow_reader(verdict.slow_reader),
         recv_q=count(queues.recv_q),
         send_q=count(queues.send_q),

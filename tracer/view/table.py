@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -13,7 +14,9 @@ from tracer.view import layout
 from tracer.view.rows import ResetRow, Row, reset_row, row
 
 WIDE: Final = 190
-"""From this width on a connection takes one line."""
+"""From this width on a connection is a row of cells, its processes below its ends."""
+WIDEST: Final = 250
+"""From this width on the processes have columns of their own: for a pipe, where a connection should be one line."""
 
 STYLES: Final = {
     Phase.OK: "green",
@@ -43,21 +46,23 @@ class Header:
 
 class _Column(NamedTuple):
     title: str
+    field: str
     width: int
     right: bool = False
 
 
-_WIDE_COLUMNS: Final = (
-    _Column("PHASE", 10),
-    _Column("ENDS IN", 11),
-    _Column("LOCAL", 21),
-    _Column("PEER", 21),
-    _Column("SLOW READER", 30),
-    _Column("RECV-Q", 9, right=True),
-    _Column("SEND-Q", 9, right=True),
-    _Column("RCV/SND WND", 13, right=True),
-    _Column("TIMER", 18),
-    _Column("STALLED", 9, right=True),
+_PROCESSES: Final = (_Column("PROCESS", "process", 28), _Column("PEER PROCESS", "peer_process", 28))
+_COLUMNS: Final = (
+    _Column("PHASE", "phase", 10),
+    _Column("ENDS IN", "ends", 11),
+    _Column("LOCAL", "local", 21),
+    _Column("PEER", "peer", 21),
+    _Column("SLOW READER", "slow_reader", 30),
+    _Column("RECV-Q", "recv_q", 9, right=True),
+    _Column("SEND-Q", "send_q", 9, right=True),
+    _Column("RCV/SND WND", "windows", 13, right=True),
+    _Column("TIMER", "timer", 18),
+    _Column("STALLED", "stalled", 9, right=True),
 )
 
 
@@ -103,36 +108,26 @@ def _footer(screen: Screen, header: Header, width: int) -> list[Text]:
 
 
 def _wide(screen: Screen, width: int) -> list[list[Text]]:
-    """A heading, then one line a connection; evidence that is longer goes on below itself."""
-    used = sum(column.width + 1 for column in _WIDE_COLUMNS)
-    left = width - used
-    heading = " ".join(layout.fit(c.title, c.width, right=c.right) for c in _WIDE_COLUMNS)
+    """A heading, then a row a connection; evidence that is longer goes on below itself."""
+    columns = _COLUMNS if width < WIDEST else (*_COLUMNS[:4], *_PROCESSES, *_COLUMNS[4:])
+    used = sum(column.width + 1 for column in columns)
+    heading = " ".join(layout.fit(c.title, c.width, right=c.right) for c in columns)
     cards = [[_plain(f"{heading} EVIDENCE", width, "bold")]]
     for connection in screen.connections:
         one = row(connection, screen.ns)
-        evidence = list(layout.wrap(one.evidence, left)) or [""]
-        line = Text(layout.fit(one.phase.value, 10), STYLES[one.phase])
-        line.append(" " + _wide_cells(one) + " " + evidence[0], "default")
-        card = [line]
-        card += [Text(" " * used + more) for more in evidence[1:]]
-        cards.append(card)
+        evidence = list(layout.wrap(one.evidence, width - used)) or [""]
+        line = Text(f"{_cells(one, columns)} {evidence[0]}")
+        line.stylize(STYLES[connection.verdict.phase], 0, columns[0].width)
+        below = [f"{'':{used}}{more}" for more in evidence[1:]]
+        if width < WIDEST:
+            processes = f"{'':23}{layout.fit(one.process, 21)} {layout.fit(one.peer_process, 21)}"
+            below[:1] = [f"{layout.fit(processes, used)}{evidence[1] if len(evidence) > 1 else ''}"]
+        cards.append([line, *map(Text, below)])
     return cards
 
 
-def _wide_cells(one: Row) -> str:
-    cells = (
-        one.ends,
-        one.local,
-        one.peer,
-        one.slow_reader,
-        one.recv_q,
-        one.send_q,
-        one.windows,
-        one.timer,
-        one.stalled,
-    )
-    columns = _WIDE_COLUMNS[1:]
-    return " ".join(layout.fit(cell, c.width, right=c.right) for cell, c in zip(cells, columns, strict=True))
+def _cells(one: Row, columns: Sequence[_Column]) -> str:
+    return " ".join(layout.fit(getattr(one, c.field), c.width, right=c.right) for c in columns)
 
 
 def _narrow(screen: Screen, width: int) -> list[list[Text]]:
@@ -141,14 +136,17 @@ def _narrow(screen: Screen, width: int) -> list[list[Text]]:
     for connection in screen.connections:
         one = row(connection, screen.ns)
         ends = f"{one.local} > {one.peer}"
-        first = Text(layout.fit(one.phase.value, 10), STYLES[one.phase])
+        first = Text(layout.fit(one.phase, 10), STYLES[connection.verdict.phase])
         room = max(0, width - 10 - 1 - 11 - 1 - 1 - 9)
         first.append(
             f" {layout.fit(one.ends, 11)} {layout.fit(ends, room)} {layout.fit(one.stalled, 9, right=True)}", "default"
         )
         first.truncate(width)
-        facts = f"Recv-Q {one.recv_q}  Send-Q {one.send_q}  windows {one.windows}  {one.timer}"
-        card = [first, _plain(f"  slow reader: {one.slow_reader}", width, "bold"), _plain("  " + facts, width)]
+        card = [first, _plain(f"  {one.process} > {one.peer_process}", width)]
+        if one.slow_reader != "-":
+            card.append(_plain(f"  slow reader: {one.slow_reader}", width, "bold"))
+        facts = f"  Recv-Q {one.recv_q}  Send-Q {one.send_q}  windows {one.windows}  {one.timer}"
+        card.append(_plain(facts, width))
         card += [_plain("  " + line, width) for line in layout.wrap(one.summary, max(1, width - 2))]
         cards.append(card)
     return cards
