@@ -36,6 +36,8 @@ def test_nothing_hidden_is_left_and_twice_is_once(raw: bytes | str) -> None:
 
 def test_a_text_is_not_endless() -> None:
     assert len(text.printable(b"x" * 1_000_000)) == text.LONGEST
+    once = text.printable(b"\x1b" * 4096)
+    assert len(once) == text.LONGEST and text.printable(once) == once
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,15 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 def printable(raw: bytes | str) -> str:
     r"""The text with every control, format, separator, surrogate, private and unassigned character as a visible escape.
 
-    Bytes that are no UTF-8 become \xNN. Doing it twice changes nothing.
+    Bytes that are no UTF-8 become \xNN. At most LONGEST characters; doing it twice changes nothing.
 
     >>> printable(b"ja\x1b[31mva\xff")
     'ja\\x1b[31mva\\xff'
     """
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "…"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text[: LONGEST + 1])
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _escape(char: str) -> str:

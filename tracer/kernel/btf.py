@@ -15,6 +15,7 @@ VMLINUX: Final = Path("/sys/kernel/btf/vmlinux")
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF, _VOLATILE, _CONST = range(1, 11)
 _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64 = range(11, 20)
+_WITH_MEMBERS: Final = frozenset({_STRUCT, _UNION, _ENUM, _ENUM64})
 _MODIFIERS: Final = frozenset({_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG})
 
 # words of a record: those that every one of the kind has, and those for each of its members
@@ -55,7 +56,8 @@ class Btf:
         self._names = data[header + names : header + names + names_length]
         if not self._names.endswith(b"\0"):
             raise BtfError("the names have no end")
-        self._words = memoryview(data[header + types : header + types + types_length]).cast("I")
+        # type 0, void, has no record; the three words behind the last one are its
+        self._words = memoryview(data[header + types : header + types + types_length] + bytes(12)).cast("I")
         self._at = self._index()
         self._by_name: dict[str, dict[int, int]] = {}
 
@@ -135,9 +137,9 @@ class Btf:
         raise BtfError(f"type {type_id} has no size")
 
     def _index(self) -> list[int]:
-        words, end = self._words, len(self._words)
+        words, end = self._words, len(self._words) - 3
         each_of, fixed_of = _WORDS_EACH, _WORDS
-        index = [0]  # type 0 is void
+        index = [end]
         note = index.append
         at = 0
         try:
@@ -187,9 +189,9 @@ class Btf:
             return
         words = self._words
         for type_id, at in enumerate(self._at):
-            if words[at] in offsets and type_id:
+            if words[at] in offsets:
                 kind = words[at + 1] >> 24 & 31
-                if kind == _STRUCT and not words[at + 1] & 0xFFFF:
+                if kind in _WITH_MEMBERS and not words[at + 1] & 0xFFFF:
                     continue  # an empty one of the same name tells nothing
                 self._by_name[offsets[words[at]]].setdefault(kind, type_id)
 
@@ -199,7 +201,7 @@ class Btf:
             if not 0 <= type_id < len(self._at):
                 break
             at = self._at[type_id]
-            if not type_id or self._kind(at) not in _MODIFIERS:
+            if self._kind(at) not in _MODIFIERS:
                 return type_id
             type_id = self._words[at + 2]
         raise BtfError(f"type {type_id} leads nowhere")
@@ -208,7 +210,7 @@ class Btf:
         """Name offset, bit offset, type and bits (None: no bitfield) of each member."""
         type_id = self._resolve(type_id)
         at = self._at[type_id]
-        if not type_id or self._kind(at) not in (_STRUCT, _UNION):
+        if self._kind(at) not in (_STRUCT, _UNION):
             return
         packed = self._words[at + 1] >> 31
         for i in range(at + 3, at + 3 + 3 * self._length(at), 3):
@@ -228,15 +230,17 @@ class Btf:
         bits = encoding & 0xFF
         return encoding >> 16 & 0xFF, bits if bits != size * 8 else None
 
-    def _find(self, type_id: int, name: str, depth: int = 0) -> tuple[int, int, int | None] | None:
-        """Bit offset, type and bits of a member, looked for in anonymous members too."""
+    def _find(self, type_id: int, name: str, seen: set[int] | None = None) -> tuple[int, int, int | None] | None:
+        """Bit offset, type and bits of a member, looked for in anonymous members too, in each type once."""
+        seen = seen or set()
         wanted = name.encode() + b"\0"
         for name_offset, offset, member_type, bits in self._members(type_id):
             if name_offset:
                 if self._names.startswith(wanted, name_offset):
                     return offset, member_type, bits
-            elif depth < 16:
-                inner = self._find(member_type, name, depth + 1)
+            elif member_type not in seen:
+                seen.add(member_type)
+                inner = self._find(member_type, name, seen)
                 if inner is not None:
                     return offset + inner[0], inner[1], inner[2]
         return None

@@ -123,7 +123,7 @@ def bcc(load: Callable[[str], Any] = importlib.import_module) -> Check:
     fix = "Debian and Ubuntu: apt-get install python3-bpfcc; Fedora: dnf install python3-bcc; then /usr/bin/python3 has it"
     try:
         module = load("bcc")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: the module is there, libbcc.so is not
         return Check("bcc", Missing(f"the Python module bcc is missing ({error})", fix))
     if not hasattr(module, "BPF"):
         why = "the Python module bcc here is not the BPF Compiler Collection but an unrelated package from PyPI"

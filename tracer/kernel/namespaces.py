@@ -27,9 +27,8 @@ class Namespace(NamedTuple):
 def discover(proc: Path = PROC, named: Path = NAMED) -> dict[int, Namespace]:
     """Every network namespace that a process is in or that has a name, by inode number."""
     found: dict[int, Namespace] = {}
-    own = _inode(f"{proc}/thread-self/ns/net")
-    if own is not None:
-        found[own] = Namespace(own, f"{proc}/thread-self/ns/net")
+    own = f"{proc}/thread-self/ns/net"
+    _note(found, own)
     try:
         for entry in os.scandir(proc):
             if entry.name.isdigit():
@@ -38,7 +37,9 @@ def discover(proc: Path = PROC, named: Path = NAMED) -> dict[int, Namespace]:
         pass
     try:
         for entry in os.scandir(named):
-            _note(found, entry.path)
+            # `ip netns` leaves plain files where it was interrupted, or ran in another mount namespace
+            if _device(entry.path) == _device(own):
+                _note(found, entry.path)
     except OSError:
         pass  # nobody has named any
     return found
@@ -79,6 +80,13 @@ def _inode(path: str) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None  # the process ended, or is a zombie
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
 
 
 def _setns(fd: int) -> None:

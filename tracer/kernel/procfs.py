@@ -15,8 +15,8 @@ _LONGEST_FILE: Final = 65536
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 # 64 hex digits are a docker, containerd, podman or CRI-O id: …/docker/ID, docker-ID.scope, libpod-ID.scope,
-# cri-containerd-ID.scope, /kubepods/…/ID
-_CONTAINER: Final = re.compile(rb"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
+# cri-containerd-ID.scope, …slice:cri-containerd:ID, /kubepods/…/ID. A conmon watches a container from outside of it.
+_CONTAINER: Final = re.compile(rb"(?:^|[/:-])(?<!conmon-)([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 
 
 class _Stat(NamedTuple):
