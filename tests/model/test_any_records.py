@@ -12,7 +12,8 @@ from tracer.events import records as rec
 from tracer.events.records import SockState
 from tracer.model.findings import Notice
 from tracer.model.selection import Selection
-from tracer.model.tracker import RESETS_AT_MOST, Tracker
+from tracer.model.resets import SHOWN_AT_MOST
+from tracer.model.tracker import Tracker
 
 u8, u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32, 64))
 sizes = {"local_addr": st.binary(min_size=16, max_size=16), "peer_addr": st.binary(min_size=16, max_size=16)}
@@ -106,5 +107,5 @@ def test_nothing_crashes_and_every_view_makes_sense(story: list[object], everyth
             assert notice.connection.id in seen
     screen = tracker.screen(START + 10**11, everything=True)
     assert len(screen.connections) <= 3  # one a socket
-    assert len(screen.resets) <= RESETS_AT_MOST
+    assert len(screen.resets) <= SHOWN_AT_MOST
     assert len({view.id for view in screen.connections}) == len(screen.connections)

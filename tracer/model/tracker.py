@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
 from tracer.model import causes, deadlines, phases
 from tracer.model.blame import Blame
-from tracer.model.connection import Changes, Closure, Connection, Tuple4, address
-from tracer.model.findings import Action, Endpoint, Notice, Phase, ResetView, Screen
+from tracer.model.connection import Changes, Closure, Connection, address
+from tracer.model.findings import Action, Endpoint, Notice, Phase, Screen
 from tracer.model.judge import Judge
 from tracer.model.owners import Owners
+from tracer.model.registry import Registry
+from tracer.model.resets import Resets
 from tracer.model.selection import Selection
 
 HOLD_NS: Final = 50_000_000
 """How long a received RST waits for the record of the other end, which on loopback comes after it."""
-PEER_CAUSE_NS: Final = 5_000_000_000
-RESETS_SHOWN_NS: Final = 60_000_000_000
-RESETS_AT_MOST: Final = 200
-NOTES_AT_MOST: Final = 4096
+DESTROYED_AT_MOST: Final = 4096
 _DEFAULT_HZ: Final = 250
-_PROOF_WINDOW: Final = 1 << 24
-
-_Key = TypeVar("_Key")
-_Note = TypeVar("_Note")
 
 
 class Tracker:
@@ -35,17 +30,13 @@ class Tracker:
     def __init__(self, selection: Selection = Selection()) -> None:
         self._selection = selection
         self._hz = _DEFAULT_HZ
-        self._by_sk: dict[int, Connection] = {}
-        self._by_tuple: dict[Tuple4, list[Connection]] = {}
+        self._connections = Registry()
         self._ending: list[Connection] = []
-        self._listeners: set[tuple[int, int]] = set()
         self._owners = Owners()
-        self._judge = Judge(self._owners, Blame(self._by_sk, self._owners))
+        self._judge = Judge(self._owners, Blame(self._connections.by_sk, self._owners))
         self._destroyed: dict[int, int] = {}
-        self._sent: dict[Tuple4, tuple[int, ResetView]] = {}
-        self._resets: deque[Notice] = deque(maxlen=RESETS_AT_MOST)
+        self._resets = Resets()
         self._established = 0
-        self._last_id = 0
         self._events = 0
         self._losses = rec.Losses(0, {}, {})
         self._handlers: Mapping[type, Callable[[Any], list[Notice]]] = {
@@ -78,7 +69,7 @@ class Tracker:
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
         notices: list[Notice] = []
-        for connection in dict.fromkeys([*self._ending, *self._by_sk.values()]):
+        for connection in dict.fromkeys([*self._ending, *self._connections]):
             if connection.received is not None and ns - connection.received.ns >= HOLD_NS:
                 notices += self._settle(connection)
             if connection.ended_ns is not None and ns - connection.ended_ns >= HOLD_NS:
@@ -99,16 +90,14 @@ class Tracker:
 
     def due_ns(self) -> int | None:
         """When the next tick is wanted soon, because an end waits to be settled."""
-        waiting = [one.received.ns for one in self._by_sk.values() if one.received is not None]
+        waiting = [one.received.ns for one in self._connections if one.received is not None]
         waiting += [one.ended_ns for one in self._ending if one.ended_ns is not None]
         return min(waiting) + HOLD_NS if waiting else None
 
     def screen(self, ns: int, *, everything: bool = False) -> Screen:
         """All that a table shows at `ns`, worst first; `everything`: healthy connections too."""
-        while self._resets and ns - self._resets[0].ns > RESETS_SHOWN_NS:
-            self._resets.popleft()
         shown, count = [], Counter[Phase]()
-        for connection in self._by_sk.values():
+        for connection in self._connections:
             if connection.end is not None or not self._wanted(connection):
                 continue
             verdict = self._judge.verdict(connection, ns)
@@ -122,7 +111,7 @@ class Tracker:
             ns,
             tuple(self._judge.view(connection, ns) for _, _, connection in shown),
             dict(count),
-            tuple(self._resets),
+            self._resets.shown(ns),
             self._events,
             sum(self._losses.ring_buffer.values()),
             sum(self._losses.table_full.values()),
@@ -191,7 +180,7 @@ class Tracker:
         self._events += 1
         if record.new != TcpState.CLOSE:
             return []
-        connection = self._connection(record.ns, record.sock)
+        connection, _ = self._connection(record.ns, record.sock)
         if connection.end is None:
             connection.actor = connection.actor or record.actor
             connection.end_cause = causes.of_silent_end(record)
@@ -205,13 +194,13 @@ class Tracker:
         self._events += 1
         if not record.has_socket:
             return self._reset_without_socket(record)
-        connection = self._connection(record.ns, record.sock)
+        connection, _ = self._connection(record.ns, record.sock)
         if record.direction == "received":
             if connection.reset is None:
                 connection.received = record
                 connection.end = Phase.RESET
-                known = self._sent.get(connection.mirrored)
-                if known and record.ns - known[0] < PEER_CAUSE_NS and not causes.is_own_data_after_close(record):
+                known = self._resets.senders_view(connection.mirrored, record.ns)
+                if known and not causes.is_own_data_after_close(record):
                     return self._settle(connection)
             return []
         # data that came after close() is no RST received, though the kernel reports it as one
@@ -221,17 +210,17 @@ class Tracker:
         connection.end_cause = None
         connection.ended_ns = record.ns
         connection.reset = causes.of_reset_sent(record)
-        self._note(self._sent, connection.tuple4, (record.ns, connection.reset))
+        self._resets.sent(connection.tuple4, record.ns, connection.reset)
         notices = self._reset_notice(connection, "reset-sent", record.ns)
-        for other in self._by_tuple.get(connection.mirrored, ()):
+        for other in self._connections.opposite(connection):
             if other.received is not None and not causes.is_own_data_after_close(other.received):
                 notices += self._settle(other)
         return notices
 
     def _on_destroyed(self, record: rec.Destroyed) -> list[Notice]:
         self._events += 1
-        self._note(self._destroyed, record.sock.sk, record.ns)
-        connection = self._by_sk.pop(record.sock.sk, None)
+        self._note_destroyed(record.sock.sk, record.ns)
+        connection = self._connections.release(record.sock.sk)
         if connection is None:
             return []
         connection.freed = True
@@ -244,7 +233,7 @@ class Tracker:
         return []
 
     def _on_listener(self, record: rec.Listener) -> list[Notice]:
-        self._listeners.add((record.netns, record.port))
+        self._connections.listener(record.netns, record.port)
         return []
 
     def _on_calibrated(self, record: rec.Calibrated) -> list[Notice]:
@@ -257,7 +246,7 @@ class Tracker:
 
     def _on_owners_scanned(self, record: rec.OwnersScanned) -> list[Notice]:
         self._owners.scanned()
-        for connection in self._by_sk.values():
+        for connection in self._connections:
             holders = self._owners.holders(connection.sock.sk)
             if holders is not None or connection.ns < record.started_ns:
                 connection.holders = holders or ()
@@ -285,13 +274,13 @@ class Tracker:
     def _on_scan_ended(self, record: rec.ScanEnded) -> list[Notice]:
         self._established = record.established
         notices: list[Notice] = []
-        for connection in list(self._by_sk.values()):
+        for connection in list(self._connections):
             sock = connection.sock
             if sock.netns not in record.netns or connection.end is not None:
                 continue
             if connection.ns >= record.started_ns:
                 connection.missed_scans = 0
-                connection.opened_toward_listener(self._opened_by(sock))
+                connection.opened_toward_listener(self._connections.opened_by(sock))
                 continue
             connection.missed_scans += 1
             if connection.missed_scans < 2:
@@ -301,69 +290,28 @@ class Tracker:
                 notices += self._finish(connection, record.ns)
             elif not connection.in_stream:
                 self._forget(connection)
-        self._listeners.clear()
+        self._connections.forget_listeners()
         return notices
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _connection(self, ns: int, sock: SockState) -> Connection:
-        """The connection that the socket is now; one that had the socket before has ended unseen."""
-        known = self._by_sk.get(sock.sk)
-        ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
-        if known is not None:
-            if known.tuple4 == ends:
-                return known
-            self._forget(known)
-        self._last_id += 1
-        connection = Connection(f"c{self._last_id}", sock, ns, self._hz)
-        connection.holders = self._owners.holders(sock.sk)
-        self._by_sk[sock.sk] = connection
-        self._by_tuple.setdefault(ends, []).append(connection)
-        return connection
+    def _connection(self, ns: int, sock: SockState) -> tuple[Connection, bool]:
+        """The connection that the socket is, and whether it is new."""
+        connection, new = self._connections.get(ns, sock, self._hz)
+        if new:
+            connection.holders = self._owners.holders(sock.sk)
+        return connection, new
 
     def _sample(self, ns: int, sock: SockState, quiet: str = "") -> tuple[Connection, Changes]:
         """Takes a sample in. The side named in `quiet` is the caller's to change."""
-        before = self._last_id
-        connection = self._connection(ns, sock)
-        self._link(connection)
-        if self._last_id != before:
-            return connection, connection.first_sample(quiet)
-        return connection, connection.update(sock, ns, quiet)
-
-    def _link(self, connection: Connection) -> None:
-        """Finds the other end, if it is on this host and the sequence numbers prove it."""
-        if connection.other is not None:
-            return
-        found = [
-            one
-            for one in self._by_tuple.get(connection.mirrored, ())
-            if one is not connection and one.other is None and _is_other_end(connection.sock, one.sock)
-        ]
-        if len(found) == 1:
-            connection.other, found[0].other = found[0], connection
+        connection, new = self._connection(ns, sock)
+        self._connections.link(connection)
+        return connection, connection.first_sample(quiet) if new else connection.update(sock, ns, quiet)
 
     def _forget(self, connection: Connection) -> None:
-        ends = connection.tuple4
-        same = [one for one in self._by_tuple.get(ends, ()) if one is not connection]
-        if same:
-            self._by_tuple[ends] = same
-        else:
-            self._by_tuple.pop(ends, None)
-        if self._by_sk.get(connection.sock.sk) is connection:
-            del self._by_sk[connection.sock.sk]
-        if connection.other is not None:
-            connection.other.other = None
-            connection.other = None
+        self._connections.forget(connection)
         if connection in self._ending:
             self._ending.remove(connection)
-
-    def _opened_by(self, sock: SockState) -> rec.OpenedBy:
-        if (sock.netns, sock.local_port) in self._listeners:
-            return "peer"
-        other = self._by_tuple.get((sock.peer_addr, sock.peer_port, sock.local_addr, sock.local_port))
-        if other and (other[0].sock.netns, sock.peer_port) in self._listeners:
-            return "local"
-        return "unknown"
 
     # --- notices -----------------------------------------------------------------------------------------------------
 
@@ -412,16 +360,16 @@ class Tracker:
         record, connection.received = connection.received, None
         if record is None:
             return []
-        known = self._sent.get(connection.mirrored)
-        peers = known[1] if known and abs(record.ns - known[0]) < PEER_CAUSE_NS else None
-        connection.reset = causes.of_reset_received(record, peers)
+        connection.reset = causes.of_reset_received(record, self._resets.senders_view(connection.mirrored, record.ns))
         connection.end = Phase.RESET
         connection.ended_ns = connection.ended_ns or record.ns
         return self._reset_notice(connection, "reset-received", record.ns)
 
     def _reset_notice(self, connection: Connection, action: Action, ns: int) -> list[Notice]:
         notices = self._notice(connection, action, ns, reset=connection.reset)
-        self._resets += [one for one in notices if one.action == action]
+        for notice in notices:
+            if notice.action == action:
+                self._resets.show(notice)
         return notices
 
     def _reset_without_socket(self, record: rec.Reset) -> list[Notice]:
@@ -437,17 +385,16 @@ class Tracker:
             reset=causes.of_reset_sent(record),
         )
         ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
-        self._note(self._sent, ends, (record.ns, causes.of_reset_sent(record)))
-        self._resets.append(notice)
+        self._resets.sent(ends, record.ns, causes.of_reset_sent(record))
+        self._resets.show(notice)
         return [notice]
 
-    @staticmethod
-    def _note(notes: dict[_Key, _Note], key: _Key, note: _Note) -> None:
-        """Notes are few and young: the oldest makes room."""
-        notes.pop(key, None)
-        notes[key] = note
-        if len(notes) > NOTES_AT_MOST:
-            del notes[next(iter(notes))]
+    def _note_destroyed(self, sk: int, ns: int) -> None:
+        """Bounded: the oldest makes room."""
+        self._destroyed.pop(sk, None)
+        self._destroyed[sk] = ns
+        if len(self._destroyed) > DESTROYED_AT_MOST:
+            del self._destroyed[next(iter(self._destroyed))]
 
     def _finish(self, connection: Connection, ns: int) -> list[Notice]:
         notices = self._settle(connection) if connection.received is not None else []
@@ -456,11 +403,3 @@ class Tracker:
             notices += self._notice(connection, "connection-closed", connection.ended_ns or ns)
         self._forget(connection)
         return notices
-
-
-def _is_other_end(one: SockState, other: SockState) -> bool:
-    """Whether each expects what the other sends, within what may be on its way between two looks."""
-    return (
-        abs(rec.distance(one.snd_nxt, other.rcv_nxt)) < _PROOF_WINDOW
-        and abs(rec.distance(other.snd_nxt, one.rcv_nxt)) < _PROOF_WINDOW
-    )
