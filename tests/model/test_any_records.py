@@ -11,8 +11,8 @@ from tests.builders import START, sock
 from tracer.events import records as rec
 from tracer.events.records import SockState
 from tracer.model.findings import Notice
-from tracer.model.selection import Selection
 from tracer.model.resets import SHOWN_AT_MOST
+from tracer.model.selection import Selection
 from tracer.model.tracker import Tracker
 
 u8, u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32, 64))
