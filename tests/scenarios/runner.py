@@ -1,0 +1,76 @@
+"""Plays scenarios, several at a time under one trace, and holds what was said against the truth."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from tests.lab.trace import Trace, brief, watching
+from tests.scenarios.judge import Result, judge
+from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port
+
+AT_ONCE = 12
+
+
+def run(scenarios: Sequence[Scenario], done: Callable[[Result], None] = lambda _: None, at_once: int = AT_ONCE) -> list[Result]:
+    """All of them, in their order; `done` is told of each as it ends."""
+    numbered = list(enumerate(scenarios))
+    shared = [(number, one) for number, one in numbered if one.own_trace is None]
+    results: dict[int, Result] = {}
+    if shared:
+        ports = f"{FIRST_PORT}-{FIRST_PORT + len(numbered) * PORTS_EACH - 1}"
+        with watching("--port", ports) as trace, ThreadPoolExecutor(at_once) as pool:
+            played = {number: pool.submit(_play, number, one, trace, done) for number, one in shared}
+            results |= {number: future.result() for number, future in played.items()}
+    for number, one in numbered:
+        if one.own_trace is not None:
+            first = FIRST_PORT + number * PORTS_EACH
+            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace)
+            try:
+                trace.wait("stream-started")
+                results[number] = _play(number, one, trace, done)
+                trace.stop()
+            finally:
+                trace.abandon()
+    return [results[number] for number, _ in numbered]
+
+
+def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], None]) -> Result:
+    with ExitStack() as stack:
+        lab = Lab(number, trace, stack)
+        try:
+            truth = one.play(lab)
+            time.sleep(INTERVAL_S)
+        except Exception:
+            result = Result(one.name, None, wrong=("it could not be played",), story=traceback.format_exc())
+            done(result)
+            return result
+        result = _judged(one.name, truth, lab)
+    done(result)
+    return result
+
+
+def _judged(name: str, truth: Truth, lab: Lab) -> Result:
+    ports = range(lab.port, lab.port + PORTS_EACH)
+    events = [one for one in lab.trace.of() if _ends(one) & set(ports)]
+    offset = time.time() - time.monotonic()
+    result = judge(name, truth, events, lab.pids, offset)
+    if result.passed:
+        return result
+    return Result(**{**{key: getattr(result, key) for key in Result.__slots__}, "story": "\n".join(map(brief, events))})
+
+
+def _ends(event: dict[str, object]) -> set[int]:
+    connection = event["tcptrace"].get("connection") or {}  # type: ignore[attr-defined]
+    return {end["port"] for end in (connection.get("local"), connection.get("peer")) if end}
+
+
+def pick(scenarios: Iterable[Scenario], names: Sequence[str]) -> list[Scenario]:
+    """Those whose names begin so; all if none is named."""
+    return [one for one in scenarios if not names or any(one.name.startswith(name) for name in names)]
+
+
+__all__ = ["AT_ONCE", "local_port", "pick", "run"]
