@@ -22,6 +22,8 @@ from tracer.demo.processes import Identity, identity
 from tracer.kernel.namespaces import NAMED
 
 OWN = identity(os.getpid()) or Identity(0, 0)
+NOWHERE = Path("/nowhere")
+"""No folder to remove; an empty path would be the checkout itself."""
 GONE = Identity(2**22 + 1, 12345)
 """A process that no kernel has."""
 REBORN = Identity(os.getpid(), OWN.start - 1)
@@ -42,7 +44,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         sleeper.kill()
 
 
-def note(root: Path, owner: Identity = GONE, children: Any = (), folder: Path | str = "", name: str = "1.json") -> Path:
+def note(root: Path, owner: Identity = GONE, children: Any = (), folder: Path = NOWHERE, name: str = "1.json") -> Path:
     """Notes that somebody left."""
     root.mkdir(exist_ok=True)
     path = root / name
@@ -145,10 +147,10 @@ def test_without_notes_there_is_nothing_to_do(root: Path) -> None:
         b"7",
         b"null",
         b"{}",
-        b'{"owner": [1], "children": [], "folder": ""}',
-        b'{"owner": [4194305, 1, 2], "children": [], "folder": ""}',
-        b'{"owner": [4194305, 1], "children": 7, "folder": ""}',
-        b'{"owner": [4194305, 1], "children": [[1]], "folder": ""}',
+        b'{"owner": [1], "children": [], "folder": "/nowhere"}',
+        b'{"owner": [4194305, 1, 2], "children": [], "folder": "/nowhere"}',
+        b'{"owner": [4194305, 1], "children": 7, "folder": "/nowhere"}',
+        b'{"owner": [4194305, 1], "children": [[1]], "folder": "/nowhere"}',
         b'{"owner": [4194305, 1], "children": [], "folder": 7}',
         b'{"owner": [4194305, 1], "children": []}',
     ],

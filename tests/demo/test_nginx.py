@@ -90,6 +90,10 @@ def test_what_a_client_asked_for_does_not_make_it_another(path: str) -> None:
     assert (found.errno, found.client) == (104, "172.28.25.222")
 
 
+def test_an_error_number_that_a_client_asked_for_is_none() -> None:
+    assert parsed(line("client closed connection", 'client: ::1, server: x, request: "GET /(104: HTTP/1.1"')).errno is None
+
+
 def test_a_line_break_that_a_client_sent_is_no_line() -> None:
     forged = f"{WHEN} [error] 1#1: *9 {RESET}, client: 6.6.6.6, server: x"
     assert parse(printable(f'oops, no client here: "GET /\r{forged}"'.encode())) is None
