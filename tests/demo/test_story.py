@@ -127,6 +127,7 @@ def test_the_story_names_who_what_when_and_the_line_of_the_log() -> None:
         ({"proxy": at_proxy(replace(READER, pid=13308))}, "slow reader, seen from nginx", "pid 13308"),
         ({"server": at_server(pid=13308)}, "slow reader, seen from the server", "pid 13308"),
         ({"server": at_server("nginx[1330] cannot write to 172.28.72.119:63132")}, "nginx is a victim", "no"),
+        ({"server": at_server("ws-client[7] cannot write to 10.0.0.1:13308")}, "nginx is a victim", "no"),
         ({"more": at_client(replace(READER, pid=500)), "last": at_client()}, "the quick client is not blamed", "no"),
         ({"sent": sent(13308)}, "RST sent by", "pid 13308"),
         ({"sent": sent(cause="linger-zero")}, "RST sent because of", "linger-zero"),
