@@ -3,6 +3,8 @@
  * The ring buffer, the counters of what was lost, and what is kept per socket between two events.
  */
 
+#define READERS 4 /* one reader, or several: more than a few need no names */
+
 /* What we remember of a connection that passes the port filter. Created when it is established or first scanned, so that
  * the first read after that already has a copied_seq to compare with; removed when the kernel frees the socket. */
 struct track {
@@ -19,6 +21,8 @@ struct track {
 	u8 suspect;       /* of interest when last looked at: scans write it out, and who owns it */
 	u8 known;         /* user space has heard of it, and wants to hear of its end */
 	u8 has_baseline;  /* copied_seq is set */
+	u8 readers;
+	u32 reader_tids[READERS]; /* all that were seen, the first of them */
 };
 
 /* Learned from the first unconnected socket that is destroyed (tcptrace opens and closes one): comparing timer->function

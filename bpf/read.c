@@ -1,8 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Who reads, and when. tcp_rcv_space_adjust() runs in the reader's context for each segment that recvmsg() copied, copied_seq
- * already moved on; with MSG_PEEK it runs too but copied_seq stays, and whoever only peeks is no reader.
+ * already moved on; with MSG_PEEK it runs too but copied_seq stays, and whoever only peeks is no reader. tcp_read_sock()
+ * (splice, and the kernel's own clients) calls it as well, the latter also in softirq, where the socket's lock has no owner.
  */
+
+static __always_inline void remember_reader(struct track *t, u32 tid)
+{
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < READERS; i++) {
+		if (t->reader_tids[i] == tid)
+			return;
+		if (!t->reader_tids[i]) {
+			t->reader_tids[i] = tid;
+			t->readers = i + 1;
+			return;
+		}
+	}
+}
 
 int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -23,10 +40,15 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 	if (!advanced)
 		return 0;
 	now = bpf_ktime_get_ns();
-	id = bpf_get_current_pid_tgid();
 	t->read_ns = now;
-	t->reader_tgid = id >> 32;
-	t->reader_tid = (u32)id;
+	id = bpf_get_current_pid_tgid();
+	if (t->reader_tid != (u32)id) {
+		if (!FIELD(sk, SK_LOCK_OWNED) || !is_process())
+			return 0;
+		t->reader_tgid = id >> 32;
+		t->reader_tid = (u32)id;
+		remember_reader(t, (u32)id);
+	}
 	if (!t->window_closed || now < t->quiet_until_ns)
 		return 0;
 	t->quiet_until_ns = now + RECORD_SPACING_NS;

@@ -66,7 +66,11 @@ struct sock_state {
 	u8 orphan_retries;
 	u8 keepalive_probes;
 	u8 opened_by; /* 0 unknown, 1 local, 2 peer */
-	u32 flags;    /* SOCK_STATE_* */
+	u8 syn_retries;
+	u8 syn_linear_timeouts;
+	u8 readers;      /* how many threads were seen reading, up to READERS */
+	u8 timer_levels; /* of the timer wheel: the write timer's, and << 4 the keepalive timer's */
+	u32 flags;       /* SOCK_STATE_* */
 	u32 rcv_nxt;
 	u32 copied_seq;
 	u32 rcv_wup;
@@ -86,6 +90,7 @@ struct sock_state {
 	u32 retrans_stamp; /* ms of CLOCK_MONOTONIC; us where SOCK_STATE_USEC_TS */
 	u32 rcv_tstamp;
 	u32 lrcvtime;
+	u32 lsndtime;
 	u32 keepalive_time; /* effective: the socket's or its netns's */
 	u32 keepalive_intvl;
 	u32 fin_timeout;
@@ -114,7 +119,8 @@ struct socket_record { /* SOCKET */
  *   RETRANSMIT      err: 0 sent, else the negative errno for which it could not be
  *   STATE           old state, new state
  *   RESET_*         reason: enum sk_rst_reason of this kernel; how: RESET_*
- * RESET_SENT without RESET_HAS_SOCKET has only the addresses, ports and netns of `sock`. */
+ * RESET_SENT without RESET_HAS_SOCKET has only the addresses, ports and netns of `sock`, and the state of what is no full
+ * socket. */
 struct event_record {
 	struct record record;
 	struct actor actor;

@@ -55,7 +55,7 @@ static __always_inline int is_connection(u64 sk)
 	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV && state != TCP_LISTEN;
 }
 
-static __always_inline int reset_of_segment(u64 skb, u32 reason, u32 how)
+static __always_inline int reset_of_segment(u64 sk, u64 skb, u32 reason, u32 how)
 {
 	struct event_record *r = reserve(RECORD_RESET_SENT, sizeof(*r));
 
@@ -65,6 +65,8 @@ static __always_inline int reset_of_segment(u64 skb, u32 reason, u32 how)
 	begin(&r->record, RECORD_RESET_SENT, sizeof(*r));
 	r->detail[0] = reason;
 	r->detail[1] = how;
+	if (sk)
+		r->sock.state = FIELD(sk, STATE);
 	if (!read_segment(skb, &r->sock) || !port_pair_matches(r->sock.local_port, r->sock.peer_port)) {
 		records.ringbuf_discard(r, 0);
 		return 0;
@@ -83,7 +85,7 @@ int on_tcp_send_reset(struct bpf_raw_tracepoint_args *ctx)
 	how |= RESET_HAS_REASON;
 #endif
 	if (!is_connection(sk))
-		return skb ? reset_of_segment(skb, reason, how) : 0;
+		return skb ? reset_of_segment(sk, skb, reason, how) : 0;
 	if (!ending_ports_match(sk))
 		return 0;
 	return emit(ctx, sk, RECORD_RESET_SENT, reason, how | RESET_HAS_SOCKET);

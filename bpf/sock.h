@@ -114,6 +114,12 @@ static __always_inline u64 read_common(u64 sk, struct sock_state *s)
 	return net;
 }
 
+/* The bucket that a timer is in (TIMER_ARRAYSHIFT, kernel/time/timer.c), of which each level of the wheel has 64. */
+static __always_inline u8 timer_level(u64 timer)
+{
+	return (u32)FIELD(timer, TIMER_FLAGS) >> 22 >> 6;
+}
+
 static __always_inline void read_timers(u64 sk, struct sock_state *s)
 {
 	u64 keepalive = sk + OFF_KEEPALIVE_TIMER;
@@ -126,6 +132,7 @@ static __always_inline void read_timers(u64 sk, struct sock_state *s)
 #endif
 	if (FIELD(keepalive, TIMER_PPREV))
 		s->keepalive_expires = FIELD(keepalive, TIMER_EXPIRES);
+	s->timer_levels = timer_level(sk + OFF_WRITE_TIMER) | timer_level(keepalive) << 4;
 	s->pending = FIELD(sk, ICSK_PENDING);
 	s->backoff = FIELD(sk, ICSK_BACKOFF);
 	s->retransmits = FIELD(sk, ICSK_RETRANSMITS);
@@ -141,6 +148,7 @@ static __always_inline void read_timers(u64 sk, struct sock_state *s)
 	s->retrans_stamp = FIELD(sk, RETRANS_STAMP);
 	s->rcv_tstamp = FIELD(sk, RCV_TSTAMP);
 	s->lrcvtime = FIELD(sk, ICSK_LRCVTIME);
+	s->lsndtime = FIELD(sk, LSNDTIME);
 }
 
 /* The socket's own settings, and its namespace's where it has none (tcp_keepalive_time() and its like in net/tcp.h). */
@@ -151,6 +159,10 @@ static __always_inline void read_settings(u64 sk, u64 net, struct sock_state *s)
 	s->keepalive_probes = FIELD(sk, KEEPALIVE_PROBES) ?: FIELD(net, SYSCTL_KEEPALIVE_PROBES);
 	s->retries2 = FIELD(net, SYSCTL_RETRIES2);
 	s->orphan_retries = FIELD(net, SYSCTL_ORPHAN_RETRIES);
+	s->syn_retries = FIELD(sk, ICSK_SYN_RETRIES) ?: FIELD(net, SYSCTL_SYN_RETRIES);
+#ifdef OFF_SYSCTL_SYN_LINEAR_TIMEOUTS
+	s->syn_linear_timeouts = FIELD(net, SYSCTL_SYN_LINEAR_TIMEOUTS);
+#endif
 	s->fin_timeout = FIELD(net, SYSCTL_FIN_TIMEOUT);
 	s->linger2 = FIELD(sk, LINGER2);
 #ifdef OFF_SK_LINGERTIME
@@ -222,7 +234,16 @@ static __always_inline void read_sock(u64 sk, struct sock_state *s, const struct
 		s->creator_tgid = t->creator_tgid;
 		s->creator_tid = t->creator_tid;
 		s->opened_by = t->opened_by;
+		s->readers = t->readers;
 	}
+}
+
+/* A kernel thread acts for others: it closes what was in flight between processes, it reads for the kernel's own clients. */
+#define PF_KTHREAD 0x00200000
+
+static __always_inline int is_process(void)
+{
+	return !(FIELD(bpf_get_current_task(), TASK_FLAGS) & PF_KTHREAD);
 }
 
 /* Whoever holds the socket's lock is the task that runs now: a softirq never runs on a socket whose lock is held. */
@@ -230,7 +251,7 @@ static __always_inline void read_actor(struct actor *a, const struct sock_state 
 {
 	u64 id;
 
-	if (!(s->flags & SOCK_STATE_OWNED))
+	if (!(s->flags & SOCK_STATE_OWNED) || !is_process())
 		return;
 	id = bpf_get_current_pid_tgid();
 	a->tgid = id >> 32;

@@ -97,6 +97,10 @@ class SockState(NamedTuple):
     orphan_retries: int
     keepalive_probes: int
     opened_by: int
+    syn_retries: int
+    syn_linear_timeouts: int
+    readers: int
+    timer_levels: int
     flags: int
     rcv_nxt: int
     copied_seq: int
@@ -117,6 +121,7 @@ class SockState(NamedTuple):
     retrans_stamp: int
     rcv_tstamp: int
     lrcvtime: int
+    lsndtime: int
     keepalive_time: int
     keepalive_intvl: int
     fin_timeout: int

@@ -58,6 +58,7 @@ MEMBERS: Final = (
     _member("TIMER_FUNCTION", "timer_list.function"),
     _member("TIMER_EXPIRES", "timer_list.expires"),
     _member("TIMER_PPREV", "timer_list.entry.pprev"),
+    _member("TIMER_FLAGS", "timer_list.flags"),
     _member("ICSK_TIMEOUT", "inet_connection_sock.icsk_timeout", lost="nothing: since 6.17 the write timer's expires has it"),
     # inet_connection_sock
     _member("ICSK_RTO", "inet_connection_sock.icsk_rto"),
@@ -65,6 +66,7 @@ MEMBERS: Final = (
     _member("ICSK_RETRANSMITS", "inet_connection_sock.icsk_retransmits"),
     _member("ICSK_PENDING", "inet_connection_sock.icsk_pending"),
     _member("ICSK_BACKOFF", "inet_connection_sock.icsk_backoff"),
+    _member("ICSK_SYN_RETRIES", "inet_connection_sock.icsk_syn_retries"),
     _member("ICSK_PROBES_OUT", "inet_connection_sock.icsk_probes_out"),
     _member("ICSK_USER_TIMEOUT", "inet_connection_sock.icsk_user_timeout"),
     _member(
@@ -85,6 +87,7 @@ MEMBERS: Final = (
     _member("PACKETS_OUT", "tcp_sock.packets_out"),
     _member("RETRANS_STAMP", "tcp_sock.retrans_stamp"),
     _member("RCV_TSTAMP", "tcp_sock.rcv_tstamp"),
+    _member("LSNDTIME", "tcp_sock.lsndtime"),
     _member("KEEPALIVE_TIME", "tcp_sock.keepalive_time"),
     _member("KEEPALIVE_INTVL", "tcp_sock.keepalive_intvl"),
     _member("KEEPALIVE_PROBES", "tcp_sock.keepalive_probes"),
@@ -100,6 +103,8 @@ MEMBERS: Final = (
     _member("SYSCTL_KEEPALIVE_PROBES", "net.ipv4.sysctl_tcp_keepalive_probes"),
     _member("SYSCTL_RETRIES2", "net.ipv4.sysctl_tcp_retries2"),
     _member("SYSCTL_ORPHAN_RETRIES", "net.ipv4.sysctl_tcp_orphan_retries"),
+    _member("SYSCTL_SYN_RETRIES", "net.ipv4.sysctl_tcp_syn_retries"),
+    _member("SYSCTL_SYN_LINEAR_TIMEOUTS", "net.ipv4.sysctl_tcp_syn_linear_timeouts", lost="nothing: before 6.5 there are none"),
     _member("SYSCTL_FIN_TIMEOUT", "net.ipv4.sysctl_tcp_fin_timeout"),
     # segments
     _member("SKB_DATA", "sk_buff.data"),
@@ -112,6 +117,7 @@ MEMBERS: Final = (
     # files and tasks
     _member("SOCKET_SK", "socket.sk"),
     _member("TASK_TGID", "task_struct.tgid"),
+    _member("TASK_FLAGS", "task_struct.flags"),
     _member("TASK_COMM", "task_struct.comm"),
     _member("TASK_GROUP_LEADER", "task_struct.group_leader"),
     _member(
