@@ -246,8 +246,9 @@ class TestEnds:
         end = stage.notices[-1]
         assert end.action == "connection-closed" and end.connection is not None
         assert end.connection.verdict.phase is Phase.TIMED_OUT
-        assert end.connection.verdict.summary == "timed out: retransmission-timeout"
-        assert not stage.tracker.screen(START + SECOND).resets
+        assert end.connection.verdict.summary == "timed out: retransmissions stayed unanswered"
+        (shown,) = stage.tracker.screen(START + SECOND).resets
+        assert shown.reset is not None and (shown.reset.direction, shown.reset.cause) == (None, "retransmission-timeout")
 
     def test_a_scan_that_met_a_socket_before_its_end_does_not_bring_it_back(self) -> None:
         stage = Stage()

@@ -46,7 +46,7 @@ def test_80_columns() -> None:
         "  172.28.72.119:63132 does not read: window closed for 43 s, 108,528 bytes",
         "  unsent, zero-window probe 6 answered; no kernel deadline",
         "",
-        "resets of the last minute: 1",
+        "resets and time-outs of the last minute: 1",
         "  3.0 s ago  sent close-with-unread-data (TCP_ABORT_ON_CLOSE), 362,708 unread",
         "             java[32278]/worker-1 172.28.72.119:63132 > 172.28.72.117:8443",
         "1,234 events, 0 lost, 8 of 8 tracepoints",
@@ -92,7 +92,7 @@ def test_what_does_not_fit_the_height_is_counted() -> None:
 def test_resets_keep_their_place_on_a_full_screen() -> None:
     shown = screen(*(replace(view(), id=f"c{number}") for number in range(40)), resets=(reset_notice(),))
     lines = drawn(shown, 80, 24)
-    assert "resets of the last minute: 1" in lines and len(lines) <= 24
+    assert "resets and time-outs of the last minute: 1" in lines and len(lines) <= 24
 
 
 def test_losses_and_missing_tracepoints_are_said() -> None:

@@ -36,7 +36,7 @@ def test_a_stall_on_a_terminal_that_is_resized_and_interrupted() -> None:
         window.resize(80, 24)
         window.wait(lambda lines: any("slow reader:" in line for line in lines))
         server.do("s.close()")
-        lines = window.wait(lambda lines: any("resets of the last minute: 2" in line for line in lines))
+        lines = window.wait(lambda lines: any("resets and time-outs of the last minute: 2" in line for line in lines))
         assert any("sent close-with-unread-data (TCP_ABORT_ON_CLOSE)" in line for line in lines)
         window.keys("C-c")
         lines = window.wait(lambda lines: "exit 0" in lines)

@@ -71,7 +71,7 @@ class Blame:
         found = []
         for sk in self._owners.by_pid.get(pid, ()):
             one = self._connections.get(sk)
-            if one is None or sk in visited or not writing_blocked(one, now):
+            if one is None or sk in visited or pid not in (one.holders or ()) or not writing_blocked(one, now):
                 continue
             if blocked_since(one) <= since + LATER_NS:
                 found.append(one)

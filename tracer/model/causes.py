@@ -73,11 +73,22 @@ def is_own_data_after_close(record: Reset) -> bool:
     return record.sock.state in _CLOSING and bool(record.sock.shutdown & _RCV_SHUTDOWN)
 
 
-def of_silent_end(record: State) -> Cause | None:
-    """Why a connection ended without a RST of ours: a timer gave up. None for any other end."""
+def is_aborted(record: State) -> bool:
+    """Whether a process that is not its own ends the connection: tcp_abort(), as `ss -K` asks for it."""
+    return record.sock.err == errno.ECONNABORTED
+
+
+def of_silent_end(record: State) -> ResetView | None:
+    """Why a connection ended without a RST: a timer gave up. None for any other end."""
     sock = record.sock
     if sock.err != errno.ETIMEDOUT:
         return None
+    return ResetView(None, _infer_silent(sock), None, "inferred", sock.unread, sock.unsent)
+
+
+def _infer_silent(sock: SockState) -> Cause:
+    if sock.flags & SockFlag.DEAD:
+        return "orphan"
     if sock.user_timeout:
         return "user-timeout"
     # the timer's own mark is gone by now (icsk_pending, packets_out), the count of what went unanswered is not
@@ -90,8 +101,11 @@ def of_silent_end(record: State) -> Cause | None:
 
 def _infer_passive(record: Reset) -> Cause:
     if record.has_socket:
-        return "data-after-close" if is_own_data_after_close(record) else "invalid-segment"
-    return "time-wait" if record.sock.state == TcpState.TIME_WAIT else "no-socket"
+        # tcp_reset() has already run for data that came after close(); no other way leads here from CLOSE
+        return "data-after-close" if record.sock.state == TcpState.CLOSE else "invalid-segment"
+    if record.sock.state == TcpState.TIME_WAIT:
+        return "time-wait"
+    return "invalid-segment" if record.sock.state in (TcpState.NEW_SYN_RECV, TcpState.LISTEN) else "no-socket"
 
 
 def _infer_active(sock: SockState) -> Cause:

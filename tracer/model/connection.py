@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState
 from tracer.model import deadlines
-from tracer.model.findings import Cause, Endpoint, Phase, ResetView, Verdict
+from tracer.model.findings import Endpoint, Phase, ResetView, Verdict
 
 Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
 """Local address and port, peer's address and port."""
@@ -75,10 +75,9 @@ class Connection:
     other: Connection | None = None
     """The other end, if that is on this host and proven to be."""
     reset: ResetView | None = None
+    """How it was reset, or without a RST given up."""
     ended_ns: int | None = None
     end: Phase | None = None
-    end_cause: Cause | None = None
-    """Why it ended without a RST, where a timer gave up."""
     received: Reset | None = None
     """A RST whose cause is not settled yet: the other end's record may be on its way."""
     actor: Actor | None = None

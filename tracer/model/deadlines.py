@@ -1,7 +1,8 @@
-"""When the kernel gives up on a connection: the formulas of net/ipv4/tcp_timer.c over one socket's fields.
+"""When the kernel gives up on a connection: the handlers of net/ipv4/tcp_timer.c, played forward from one socket's fields.
 
 Each function returns nanoseconds of CLOCK_MONOTONIC, or None where that mechanism does not run. `ns` is when the socket was
-read and `hz` the kernel's jiffies a second; whatever the kernel counts in jiffies is exact to one of them.
+read and `hz` the kernel's jiffies a second. Within, time is counted in jiffies, as the kernel does, and timers fire when the
+wheel lets them.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockFlag, SockState, TcpState
+from tracer.model import wheel
 from tracer.model.findings import By, Forecast
 
 RTO_MAX_S: Final = 120
 RTO_MIN_MS: Final = 200
+SYN_RTO_MS: Final = 1000
 TIMEWAIT_LEN_S: Final = 60
+TIMEOUT_MIN: Final = 2
+FIRINGS_AT_MOST: Final = 512
+"""Of one timer before it gives up; the counts that limit it are u8."""
 _U32: Final = 0xFFFFFFFF
-_NO_KEEPALIVE: Final = frozenset({TcpState.LISTEN, TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.CLOSE})
+_OPENING: Final = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECV})
+_NO_KEEPALIVE: Final = frozenset({TcpState.LISTEN, TcpState.CLOSE, *_OPENING})
 _SECOND: Final = 1_000_000_000
 
 
@@ -26,20 +33,12 @@ def forecast(sock: SockState, ns: int, hz: int) -> Forecast | None:
     first that went unanswered, a user timeout from when its clock started.
     """
     found: list[Forecast] = []
-    orphan = bool(sock.flags & SockFlag.DEAD)
-    if sock.probes_out or sock.user_timeout:
-        at = keepalive(sock, ns, hz)
-        if at is not None and sock.probes_out:
-            found.append(Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer"))
-    at = persist(sock, ns, hz)
-    if at is not None and (orphan or sock.user_timeout or probe_unanswered(sock, hz)):
-        found.append(Forecast("timeout", _by(sock, "persist"), at, "kernel-timer"))
-    at = retransmission(sock, ns, hz)
-    if at is not None:
-        found.append(Forecast("timeout", _by(sock, "retransmission"), at, "kernel-timer"))
-    at = orphan_fin_wait2(sock, ns, hz)
-    if at is not None:
-        found.append(Forecast("timeout", "orphan", at, "kernel-timer"))
+    if sock.probes_out and (at := keepalive(sock, ns, hz)) is not None:
+        found.append(Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer"))
+    if sock.user_timeout or sock.flags & SockFlag.DEAD or probe_unanswered(sock, hz):
+        _add(found, _by(sock, "persist"), persist(sock, ns, hz))
+    _add(found, _by(sock, "retransmission"), retransmission(sock, ns, hz))
+    _add(found, "orphan", orphan_fin_wait2(sock, ns, hz))
     return min(found, key=lambda one: one.at_ns or 0, default=None)
 
 
@@ -52,39 +51,42 @@ def keepalive(sock: SockState, ns: int, hz: int) -> int | None:
         return None
     if sock.packets_out or sock.unsent:
         return None
-    idle = min(_since(sock, sock.lrcvtime), _since(sock, sock.rcv_tstamp))
-    expires = _until(sock, sock.keepalive_expires)
-    # a firing before the idle time is over only arms the timer again
-    first = expires if sock.probes_out else max(expires, sock.keepalive_time - idle)
-    interval = max(1, sock.keepalive_intvl)
-    if sock.user_timeout:
-        patience = sock.user_timeout * hz // 1000
-        missing = patience - (idle + first)
-        # the firing that gives up needs a probe before it
-        firings = -(-missing // interval) if missing > 0 else 0
-        jiffies = first + max(firings, 0 if sock.probes_out else 1) * interval
-    else:
-        jiffies = first + max(0, sock.keepalive_probes - sock.probes_out) * interval
-    return _at(ns, jiffies, hz)
+    heard = sock.jiffies - min(_since(sock, sock.lrcvtime), _since(sock, sock.rcv_tstamp))
+    patience = _jiffies(sock.user_timeout, hz)
+    at, probes = _keepalive_fires(sock), sock.probes_out
+    for _ in range(FIRINGS_AT_MOST):
+        idle = at - heard
+        if idle < sock.keepalive_time:
+            at = wheel.set_at(at, sock.keepalive_time - idle)
+            continue
+        # with TCP_USER_TIMEOUT the number of probes does not count, but one there must have been
+        if (probes and idle >= patience) if patience else probes >= sock.keepalive_probes:
+            return _at(sock, at, ns, hz)
+        probes += 1
+        at = wheel.set_at(at, max(1, sock.keepalive_intvl))
+    return None
 
 
 def persist(sock: SockState, ns: int, hz: int) -> int | None:
-    """tcp_probe_timer(): when the zero-window probes end if none is answered, or though they are (TCP_USER_TIMEOUT)."""
+    """tcp_probe_timer(): when zero-window probes end if none is answered, or though they are (TCP_USER_TIMEOUT, orphans)."""
     if sock.pending != Pending.PROBE0 or sock.packets_out or not sock.unsent:
         return None
-    expires = _until(sock, sock.write_expires)
-    if sock.user_timeout and not sock.flags & SockFlag.DEAD:
-        patience = sock.user_timeout * hz // 1000
-        # the clock starts with the first firing
-        started = -_since(sock, sock.probes_tstamp) if sock.probes_tstamp else expires
-        return _at(ns, max(expires, started + patience), hz)
-    jiffies, probes, backoff = expires, sock.probes_out, sock.backoff
-    for _ in range(512):  # retries2 is a u8
+    patience = _jiffies(sock.user_timeout, hz)
+    at, probes, backoff = _write_fires(sock), sock.probes_out, sock.backoff
+    started = sock.jiffies - _since(sock, sock.probes_tstamp) if sock.probes_tstamp else None
+    # each answer starts the count anew, and a peer that answered until now is taken to go on
+    unanswered = int(probes > 0 or not backoff)
+    for _ in range(FIRINGS_AT_MOST):
+        if started is None:
+            started = at  # this firing starts the clock
+        elif patience and at - started >= patience:
+            return _at(sock, at, ns, hz)
         if _persist_gives_up(sock, probes, backoff, hz):
-            return _at(ns, jiffies, hz)
-        probes += 1
+            return _at(sock, at, ns, hz)
+        probes += unanswered
         backoff = min(backoff + 1, sock.retries2)
-        jiffies += probe_interval(sock, backoff, hz)
+        wait = probe_interval(sock, backoff, hz)
+        at = wheel.set_at(at, min(wait, max(TIMEOUT_MIN, started + patience - at)) if patience else wait)
     return None
 
 
@@ -96,7 +98,7 @@ def probe_interval(sock: SockState, backoff: int, hz: int) -> int:
 def probe_unanswered(sock: SockState, hz: int) -> bool:
     """Whether a zero-window probe or keepalive has stayed without an answer for longer than an answer takes."""
     if sock.probes_out != 1:
-        return sock.probes_out > 1
+        return sock.probes_out > 1 or _silent_in_flight(sock)
     if sock.pending == Pending.PROBE0:
         waited = probe_interval(sock, sock.backoff, hz) - _until(sock, sock.write_expires)
     else:
@@ -105,47 +107,56 @@ def probe_unanswered(sock: SockState, hz: int) -> bool:
 
 
 def retransmission(sock: SockState, ns: int, hz: int) -> int | None:
-    """tcp_write_timeout() and tcp_rtx_probe0_timed_out(): when retransmissions end if none is answered."""
-    if sock.pending != Pending.RETRANS or not sock.retransmits or not sock.packets_out:
+    """tcp_retransmit_timer() and tcp_write_timeout(): when retransmissions end if none is answered."""
+    if sock.pending != Pending.RETRANS or not sock.packets_out:
         return None
-    expires = _until(sock, sock.write_expires)
-    waited = _since_first_send(sock, ns, hz)
-    if not sock.snd_wnd and not sock.flags & SockFlag.DEAD and sock.state not in _NO_KEEPALIVE:
-        return _in_flight_with_closed_window(sock, ns, hz, expires, waited)
-    if sock.user_timeout:
-        # tcp_clamp_rto_to_user_timeout() makes the timer fire in time
-        return _at(ns, max(expires, sock.user_timeout * hz // 1000 - waited), hz)
-    patience = retransmission_patience_ms(_retries(sock, hz), _rto_max(sock, hz) * 1000 // hz) * hz // 1000
-    jiffies, rto = expires, sock.rto
-    for _ in range(512):
-        if waited + jiffies >= patience:
-            return _at(ns, jiffies, hz)
-        rto = min(rto * 2, _rto_max(sock, hz))
-        jiffies += rto
+    if not sock.snd_wnd and not sock.flags & SockFlag.DEAD and sock.state not in _OPENING:
+        return _in_flight_with_closed_window(sock, ns, hz)
+    if not sock.retransmits:
+        return None
+    opening = sock.state in _OPENING
+    retries = sock.syn_retries if opening else _retries(sock, hz)
+    most_ms = _rto_max(sock, hz) * 1000 // hz
+    patience_ms = sock.user_timeout or retransmission_patience_ms(retries, most_ms, SYN_RTO_MS if opening else RTO_MIN_MS)
+    at, rto, sent, waited_ms = _write_fires(sock), sock.rto, sock.retransmits, _since_first_ms(sock, ns, hz)
+    for _ in range(FIRINGS_AT_MOST):
+        elapsed_ms = waited_ms + (at - sock.jiffies) * 1000 // hz
+        if elapsed_ms >= patience_ms or (opening and sent >= retries + sock.syn_linear_timeouts):
+            return _at(sock, at, ns, hz)
+        sent += 1
+        if not opening or sent > sock.syn_linear_timeouts:
+            rto = min(rto * 2, _rto_max(sock, hz))
+        at = wheel.set_at(at, _clamped(sock, rto, elapsed_ms, hz))
     return None
 
 
-def retransmission_patience_ms(retries: int, rto_max_ms: int) -> int:
-    """tcp_model_timeout(): how long `retries` retransmissions that double from 200 ms take."""
-    threshold = (rto_max_ms // RTO_MIN_MS).bit_length() - 1
+def retransmission_patience_ms(retries: int, rto_max_ms: int, base_ms: int = RTO_MIN_MS) -> int:
+    """tcp_model_timeout(): how long `retries` retransmissions that double from `base_ms` take."""
+    threshold = (rto_max_ms // base_ms).bit_length() - 1
     if retries <= threshold:
-        return ((2 << retries) - 1) * RTO_MIN_MS
-    return ((2 << threshold) - 1) * RTO_MIN_MS + (retries - threshold) * rto_max_ms
+        return ((2 << retries) - 1) * base_ms
+    return ((2 << threshold) - 1) * base_ms + (retries - threshold) * rto_max_ms
 
 
-def retransmit_timer_rearmed(sock: SockState, hz: int) -> SockState:
+def retransmit_timer_rearmed(sock: SockState, ns: int, hz: int) -> SockState:
     """A socket read while tcp_retransmit_timer() sends again, as that leaves it: with the timer armed for twice as long."""
     if sock.pending:
         return sock
-    rto = min(sock.rto * 2, _rto_max(sock, hz))
-    return sock._replace(pending=Pending.RETRANS, rto=rto, write_expires=sock.jiffies + rto)
+    linear = sock.state == TcpState.SYN_SENT and sock.retransmits <= sock.syn_linear_timeouts
+    rto = sock.rto if linear else min(sock.rto * 2, _rto_max(sock, hz))
+    wait = _clamped(sock, rto, _since_first_ms(sock, ns, hz), hz)
+    levels = sock.timer_levels & 0xF0 | wheel.level(wait)
+    return sock._replace(pending=Pending.RETRANS, rto=rto, write_expires=sock.jiffies + wait, timer_levels=levels)
 
 
 def orphan_fin_wait2(sock: SockState, ns: int, hz: int) -> int | None:
-    """The end of a FIN_WAIT2 that nobody holds: silently, after the timer that is armed and a time in TIME_WAIT."""
+    """The end of a FIN_WAIT2 that nobody holds: silently, after the timer that is armed and as long again in TIME_WAIT."""
     if sock.state != TcpState.FIN_WAIT2 or not sock.flags & SockFlag.DEAD or not sock.keepalive_expires:
         return None
-    return _at(ns, _until(sock, sock.keepalive_expires) + TIMEWAIT_LEN_S * hz, hz)
+    shortest = 4 * sock.rto - sock.rto // 2
+    left = max(sock.linger2 or sock.fin_timeout, shortest) - TIMEWAIT_LEN_S * hz
+    at = _keepalive_fires(sock)
+    return _at(sock, wheel.set_at(at, max(left, shortest)) if left > 0 else at, ns, hz)
 
 
 def last_data_ns(sock: SockState, ns: int, hz: int) -> int:
@@ -162,7 +173,12 @@ def first_probe_ns(sock: SockState, ns: int, hz: int) -> int | None:
 
 def timer_ns(sock: SockState, expires: int, ns: int, hz: int) -> int:
     """When a timer that expires at that many jiffies does."""
-    return _at(ns, _until(sock, expires), hz)
+    return _at(sock, max(sock.jiffies, expires), ns, hz)
+
+
+def _add(found: list[Forecast], by: By, at: int | None) -> None:
+    if at is not None:
+        found.append(Forecast("timeout", by, at, "kernel-timer"))
 
 
 def _by(sock: SockState, mechanism: By) -> By:
@@ -171,13 +187,35 @@ def _by(sock: SockState, mechanism: By) -> By:
     return "user-timeout" if sock.user_timeout else mechanism
 
 
-def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int, expires: int, waited: int) -> int:
-    """Retransmits for as long as ACKs arrive; a user timeout counts all the same (since 6.10)."""
-    if sock.user_timeout:
-        return _at(ns, max(expires, sock.user_timeout * hz // 1000 - waited), hz)
-    limit = 2 * _rto_max(sock, hz)
-    silent = min(_since(sock, sock.rcv_tstamp), waited)
-    return _at(ns, max(expires, limit - silent), hz)
+def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | None:
+    """tcp_rtx_probe0_timed_out() (since 6.6): retransmits for as long as ACKs arrive; a user timeout counts all the same."""
+    patience = _jiffies(sock.user_timeout, hz)
+    silent = _silent_in_flight(sock)
+    if not patience and not silent:
+        return None
+    limit = min(2 * _rto_max(sock, hz), patience or _U32)
+    heard = sock.jiffies - _since(sock, sock.rcv_tstamp)
+    waited_ms = _since_first_ms(sock, ns, hz)
+    expires, at, rto = sock.write_expires, _write_fires(sock), sock.rto
+    for _ in range(FIRINGS_AT_MOST):
+        elapsed_ms = waited_ms + (at - sock.jiffies) * 1000 // hz
+        if (patience and elapsed_ms > sock.user_timeout) or (
+            silent and expires - heard > limit and _jiffies(elapsed_ms, hz) > limit
+        ):
+            return _at(sock, at, ns, hz)
+        rto = min(rto * 2, _rto_max(sock, hz))
+        wait = _clamped(sock, rto, elapsed_ms, hz)
+        expires, at = at + wait, wheel.set_at(at, wait)
+    return None
+
+
+def _silent_in_flight(sock: SockState) -> bool:
+    """Whether what is in flight before a closed window has been sent again, twice, without any ACK."""
+    if sock.pending != Pending.RETRANS or sock.snd_wnd or not sock.packets_out or sock.backoff < 1:
+        return False
+    # the timer was last armed, for rto, when the segment was last sent
+    sent = sock.write_expires - sock.rto
+    return sock.jiffies - _since(sock, sock.rcv_tstamp) < sent - sock.rto // 2 + TIMEOUT_MIN
 
 
 def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bool:
@@ -199,15 +237,25 @@ def _orphan_retries(sock: SockState, alive: bool) -> int:
     return sock.orphan_retries or (8 if alive else 0)
 
 
+def _clamped(sock: SockState, rto: int, elapsed_ms: int, hz: int) -> int:
+    """tcp_clamp_rto_to_user_timeout()"""
+    if not sock.user_timeout:
+        return rto
+    return min(rto, max(1, _jiffies(sock.user_timeout - elapsed_ms, hz)))
+
+
 def _rto_max(sock: SockState, hz: int) -> int:
     return sock.rto_max or RTO_MAX_S * hz
 
 
-def _since_first_send(sock: SockState, ns: int, hz: int) -> int:
-    """Jiffies since the segment that is being retransmitted was first sent (retrans_stamp: ms, or µs)."""
-    unit_ns = 1000 if sock.flags & SockFlag.USEC_TS else 1_000_000
-    waited = (ns // unit_ns - sock.retrans_stamp) & _U32
-    return waited * unit_ns * hz // _SECOND
+def _since_first_ms(sock: SockState, ns: int, hz: int) -> int:
+    """Since the segment that is being retransmitted was first sent again (retrans_stamp: ms, or µs)."""
+    if not sock.retrans_stamp:
+        return 0  # that is happening now
+    if sock.flags & SockFlag.USEC_TS:
+        # the kernel is a jiffy generous here
+        return ((ns // 1000 - sock.retrans_stamp) & _U32) // 1000 + 1000 // hz
+    return (ns // 1_000_000 - sock.retrans_stamp) & _U32
 
 
 def _since(sock: SockState, stamp: int) -> int:
@@ -220,5 +268,18 @@ def _until(sock: SockState, expires: int) -> int:
     return max(0, expires - sock.jiffies)
 
 
-def _at(ns: int, jiffies: int, hz: int) -> int:
-    return ns + jiffies * _SECOND // hz
+def _write_fires(sock: SockState) -> int:
+    return max(sock.jiffies, wheel.fires(sock.write_expires, sock.timer_levels & 0xF))
+
+
+def _keepalive_fires(sock: SockState) -> int:
+    return max(sock.jiffies, wheel.fires(sock.keepalive_expires, sock.timer_levels >> 4))
+
+
+def _jiffies(ms: int, hz: int) -> int:
+    """msecs_to_jiffies(), which rounds up."""
+    return -(-ms * hz // 1000)
+
+
+def _at(sock: SockState, at: int, ns: int, hz: int) -> int:
+    return ns + (at - sock.jiffies) * _SECOND // hz

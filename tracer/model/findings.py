@@ -164,9 +164,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ResetView:
-    """A reset, sent or received, and what is known of why. `reason` is the kernel's own name for it."""
+    """A reset, and what is known of why. `reason` is the kernel's own name for it.
 
-    direction: Literal["sent", "received"]
+    `direction` is None for an end without a RST: a timer gave up.
+    """
+
+    direction: Literal["sent", "received"] | None
     cause: Cause
     reason: str | None
     reason_source: Literal["kernel", "inferred"]

@@ -173,7 +173,7 @@ class Tracker:
 
     def _on_retransmit(self, record: rec.Retransmit) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, deadlines.retransmit_timer_rearmed(record.sock, self._hz))
+        connection, changes = self._sample(record.ns, deadlines.retransmit_timer_rearmed(record.sock, record.ns, self._hz))
         return self._window_notices(connection, record.ns, changes) + self._notice(connection, "retransmitted", record.ns)
 
     def _on_state(self, record: rec.State) -> list[Notice]:
@@ -182,9 +182,10 @@ class Tracker:
             return []
         connection, _ = self._connection(record.ns, record.sock)
         if connection.end is None:
-            connection.actor = connection.actor or record.actor
-            connection.end_cause = causes.of_silent_end(record)
-            connection.end = Phase.TIMED_OUT if connection.end_cause else Phase.CLOSED
+            if not causes.is_aborted(record):
+                connection.actor = connection.actor or record.actor
+            connection.reset = causes.of_silent_end(record)
+            connection.end = Phase.TIMED_OUT if connection.reset else Phase.CLOSED
         connection.ended_ns = connection.ended_ns or record.ns
         if connection not in self._ending:
             self._ending.append(connection)
@@ -205,11 +206,11 @@ class Tracker:
             return []
         # data that came after close() is no RST received, though the kernel reports it as one
         connection.received = None
-        connection.actor = connection.actor or record.actor
         connection.end = Phase.RESET
-        connection.end_cause = None
         connection.ended_ns = record.ns
         connection.reset = causes.of_reset_sent(record)
+        if connection.reset.cause != "administrative":
+            connection.actor = connection.actor or record.actor
         self._resets.sent(connection.tuple4, record.ns, connection.reset)
         notices = self._reset_notice(connection, "reset-sent", record.ns)
         for other in self._connections.opposite(connection):
@@ -297,10 +298,8 @@ class Tracker:
 
     def _connection(self, ns: int, sock: SockState) -> tuple[Connection, bool]:
         """The connection that the socket is, and whether it is new."""
-        connection, new = self._connections.get(ns, sock, self._hz)
-        if new:
-            connection.holders = self._owners.holders(sock.sk)
-        return connection, new
+        # a new one may have the address of one that is gone, so what was known of that address's holders is not about it
+        return self._connections.get(ns, sock, self._hz)
 
     def _sample(self, ns: int, sock: SockState, quiet: str = "") -> tuple[Connection, Changes]:
         """Takes a sample in. The side named in `quiet` is the caller's to change."""
@@ -399,7 +398,10 @@ class Tracker:
     def _finish(self, connection: Connection, ns: int) -> list[Notice]:
         notices = self._settle(connection) if connection.received is not None else []
         connection.finish(connection.ended_ns or ns)
-        if connection.in_stream or connection.end is Phase.TIMED_OUT:
-            notices += self._notice(connection, "connection-closed", connection.ended_ns or ns)
+        ended_ns = connection.ended_ns or ns
+        if connection.end is Phase.TIMED_OUT:
+            notices += self._reset_notice(connection, "connection-closed", ended_ns)
+        elif connection.in_stream:
+            notices += self._notice(connection, "connection-closed", ended_ns)
         self._forget(connection)
         return notices

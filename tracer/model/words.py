@@ -64,7 +64,9 @@ def ended(connection: Connection) -> str:
     """How it ended."""
     reset = connection.reset
     if reset is None:
-        return f"timed out: {connection.end_cause}" if connection.end is Phase.TIMED_OUT else "closed"
+        return "closed"
+    if reset.direction is None:
+        return f"timed out: {cause_words(reset.cause)}"
     who = "this end sent a RST" if reset.direction == "sent" else "a RST came from the peer"
     return f"{who}: {cause_words(reset.cause)}"
 

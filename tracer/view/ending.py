@@ -30,9 +30,9 @@ class Tally:
                 reader = slow_reader(connection.verdict.slow_reader)
                 local, peer = connection.local, connection.peer
                 self._longest_who = f"{reader} on {hostport(local.ip, local.port)} > {hostport(peer.ip, peer.port)}"
-            if notice.reset is not None and notice.action in ("reset-sent", "reset-received"):
+            if notice.reset is not None:
                 who = process(connection.owner) if connection else "nobody"
-                key = (notice.reset.direction, notice.reset.cause, who)
+                key = (notice.reset.direction or "timed out", notice.reset.cause, who)
                 if key in self._resets or len(self._resets) < 1000:
                     self._resets[key] += 1
 

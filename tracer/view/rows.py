@@ -80,11 +80,11 @@ def reset_row(notice: Notice, ns: int) -> ResetRow:
     peer = connection.peer if connection else notice.peer
     assert reset is not None
     known_as = f" ({reset.reason})" if reset.reason else ""
-    inferred = ", inferred" if reset.reason_source == "inferred" and reset.cause not in ("peer", "unknown") else ""
+    guessed = reset.reason_source == "inferred" and reset.direction and reset.cause not in ("peer", "unknown")
     return ResetRow(
         ago=f"{duration(max(0, ns - notice.ns) / 1e9)} ago",
-        direction=reset.direction,
-        cause=f"{reset.cause}{known_as}{inferred}",
+        direction=reset.direction or "timed out:",
+        cause=f"{reset.cause}{known_as}{', inferred' if guessed else ''}",
         local=_endpoint(local) if local else "-",
         peer=_endpoint(peer) if peer else "-",
         process=process(connection.owner) if connection else "-",

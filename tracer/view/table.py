@@ -155,7 +155,7 @@ def _narrow(screen: Screen, width: int) -> list[list[Text]]:
 def _resets(screen: Screen, width: int) -> list[Text]:
     if not screen.resets:
         return []
-    lines = [Text(""), _plain(f"resets of the last minute: {count(len(screen.resets))}", width, "bold")]
+    lines = [Text(""), _plain(f"resets and time-outs of the last minute: {count(len(screen.resets))}", width, "bold")]
     for notice in reversed(screen.resets):
         one = reset_row(notice, screen.ns)
         lines += [_plain(line, width) for line in _reset_lines(one, width)]
