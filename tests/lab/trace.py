@@ -17,19 +17,19 @@ Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def tcptrace(*arguments: str) -> list[str]:
-    """The command that runs this checkout's tcptrace."""
-    return [sys.executable, "-m", "tracer", *arguments]
+def tcptrace(*arguments: str, program: str = "tracer") -> list[str]:
+    """The command that runs this checkout's tcptrace, or another `program` that wraps it."""
+    return [sys.executable, "-m", program, *arguments]
 
 
 class Trace:
     """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: str = "tracer") -> None:
         self.events: list[Event] = []
         self._news = threading.Condition()
         self._child = subprocess.Popen(
-            tcptrace("watch", "--json", *arguments),
+            tcptrace("watch", "--json", *arguments, program=program),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -95,9 +95,9 @@ class Trace:
 
 
 @contextmanager
-def watching(*arguments: str) -> Iterator[Trace]:
+def watching(*arguments: str, program: str = "tracer") -> Iterator[Trace]:
     """A trace that is attached when the block begins; its stream is checked at the end: whole, numbered, nothing lost."""
-    trace = Trace(*arguments)
+    trace = Trace(*arguments, program=program)
     try:
         trace.wait("stream-started")
         yield trace

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import sys
 
-from tests.scenarios import causes
-from tests.scenarios.runner import pick, run
-from tests.scenarios.scenario import SCENARIOS
+import click
+from rich.console import Console
 
-results = run(
-    pick(SCENARIOS.values(), sys.argv[1:]),
-    lambda one: print(one.name, "ok" if one.passed else one.wrong, one.error, flush=True),
-)
-for one in results:
-    if not one.passed:
-        print("==", one.name, one.wrong)
-        print(one.story)
+from tests.scenarios.every import SCENARIOS
+from tests.scenarios.judge import Result
+from tests.scenarios.report import report
+from tests.scenarios.runner import AT_ONCE, pick, run
+from tracer.kernel import checks
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("names", nargs=-1)
+@click.option("--list", "listing", is_flag=True, help="Name them with their stories, play nothing.")
+@click.option("--at-once", default=AT_ONCE, show_default=True, type=click.IntRange(1, 64), help="How many play at a time.")
+@click.option("--reasonless", is_flag=True, help="As on kernels that give no reasons: every cause is inferred.")
+def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: bool) -> None:
+    """Play scenarios (all, or those whose names begin so) on the real kernel and judge what tcptrace says of them.
+
+    \b
+    Examples:
+      sudo scripts/scenarios                    all
+      sudo scripts/scenarios keepalive orphan   those that begin so
+      sudo scripts/scenarios --reasonless       what older kernels leave to inference
+    """
+    chosen = pick(SCENARIOS.values(), names)
+    if not chosen:
+        raise click.UsageError(f"no scenario begins with {' or '.join(names)}; --list names them")
+    if listing:
+        for one in chosen:
+            click.echo(f"{one.name:40} {one.play.__doc__}")
+        return
+    checks.require()
+    done = 0
+
+    def say(result: Result) -> None:
+        nonlocal done
+        done += 1
+        click.echo(f"{done:3}/{len(chosen)} {result.name}: {'ok' if result.passed else '; '.join(result.wrong)}", err=True)
+
+    results = run(chosen, say, at_once, reasonless=reasonless)
+    Console(width=None if sys.stdout.isatty() else 160).print(report(results))
+    sys.exit(0 if all(one.passed for one in results) else 1)
+
+
+main()

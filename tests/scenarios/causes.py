@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.lab.actor import fill
-from tests.scenarios.scenario import Expected, Lab, Slow, Truth, now, scenario
+from tests.lab.actor import Actor, fill
+from tests.scenarios.scenario import Expected, Lab, Slow, Truth, scenario
 
 CONDITIONAL = Expected("reset", "close-with-unread-data", "conditional")
 RESET_NOW = "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
@@ -215,12 +215,9 @@ def closed_as_it_should_be(lab: Lab) -> Truth:
     return Truth(lab.port, quiet=True)
 
 
-def _read_once(client: object, server: object) -> int:
+def _read_once(client: Actor, server: Actor) -> int:
     """The server reads in a thread of its own, once; that thread's id."""
-    client.do("s.send(b'hello')")  # type: ignore[attr-defined]
-    tid = server.do("s.recv(5); answer = threading.get_native_id()", thread="worker-1")  # type: ignore[attr-defined]
+    client.do("s.send(b'hello')")
+    tid = server.do("s.recv(5); answer = threading.get_native_id()", thread="worker-1")
     assert isinstance(tid, int)
     return tid
-
-
-__all__ = ["now"]

@@ -6,8 +6,11 @@ import datetime as dt
 from dataclasses import dataclass
 
 from tests.lab.trace import Event
-from tests.scenarios.scenario import Expected, Slow, Truth, local_port
+from tests.scenarios.scenario import NOBODY, NOTHING, Expected, Slow, Truth, local_port
 
+ERROR_S = 0.3
+ERROR_SHARE = 0.02
+OVER = frozenset({"reset", "timed-out", "closed"})
 ALARMS = frozenset({"backlogged", "stalled", "unanswered"})
 
 
@@ -18,8 +21,8 @@ class Result:
     name: str
     truth: Truth | None
     cause: str = "none"
-    slow: Slow = Slow("none")
-    forecast: Expected = Expected("none")
+    slow: Slow = NOBODY
+    forecast: Expected = NOTHING
     error: float | None = None
     """Seconds from the kernel's deed to the forecast that was furthest off."""
     wrong: tuple[str, ...] = ()
@@ -31,18 +34,12 @@ class Result:
         return not self.wrong
 
 
-def allowed(truth: Truth) -> float:
-    """The error that a forecast may have: 0.3 s, or 2 % of the time that it looks ahead."""
-    assert truth.ended is not None
-    return max(0.3, 0.02 * (truth.ended - truth.steady))
-
-
 def judge(name: str, truth: Truth, events: list[Event], pids: set[int], offset: float) -> Result:
     """`events` are all of the scenario's ports, `pids` its processes; `offset` takes CLOCK_MONOTONIC to UTC, in seconds."""
     mine = [one for one in events if local_port(one) == truth.end]
     last = _last_verdict(mine)
     cause, slow, forecast = _cause(mine), _slow(last), _forecast(last)
-    error = _error(truth, mine, offset)
+    error, exact = _error(truth, mine, offset)
     wrong_pids = sorted({*_wrongly_blamed(truth, events), *_wrong_owners(events, pids)})
     wrong = []
     if cause != truth.cause:
@@ -57,7 +54,7 @@ def judge(name: str, truth: Truth, events: list[Event], pids: set[int], offset: 
     wrong += [f"process {pid} has nothing to do with it" for pid in wrong_pids]
     if forecast != truth.forecast:
         wrong.append(f"forecast {forecast.outcome} by {forecast.by} ({forecast.basis})")
-    if truth.ended is not None and truth.forecast.basis == "kernel-timer" and (error is None or abs(error) > allowed(truth)):
+    if truth.ended is not None and truth.forecast.basis == "kernel-timer" and not exact:
         wrong.append("forecast without a time" if error is None else f"forecast off by {error:.2f} s")
     if truth.quiet:
         wrong += [f"alarm: {one['tcptrace']['verdict']['summary']}" for one in events if _is_alarm(one)]
@@ -68,13 +65,9 @@ def judge(name: str, truth: Truth, events: list[Event], pids: set[int], offset: 
 
 
 def _last_verdict(events: list[Event]) -> dict[str, object] | None:
-    """The last that was announced while the connection lived."""
-    alerts = [one for one in events if one["event"]["action"] == "verdict-changed"]
-    alive = [
-        one["tcptrace"]["verdict"]
-        for one in alerts
-        if one["tcptrace"]["verdict"]["phase"] not in ("reset", "timed-out", "closed")
-    ]
+    """The last that was told while the connection lived."""
+    verdicts = [one["tcptrace"]["verdict"] for one in events if "verdict" in one["tcptrace"]]
+    alive = [one for one in verdicts if one["phase"] not in OVER]
     return alive[-1] if alive else None
 
 
@@ -100,21 +93,19 @@ def _forecast(verdict: dict[str, object] | None) -> Expected:
     return Expected(forecast["outcome"], forecast["by"], forecast["basis"])
 
 
-def _error(truth: Truth, events: list[Event], offset: float) -> float | None:
-    """Of all forecasts that were announced since things were steady, the largest error."""
+def _error(truth: Truth, events: list[Event], offset: float) -> tuple[float | None, bool]:
+    """Of the forecasts made since things were steady, the largest error; whether each is as near as it has to be."""
     if truth.ended is None:
-        return None
-    errors = []
+        return None, False
+    errors, exact = [], True
     for event in events:
-        if (
-            event["event"]["action"] != "verdict-changed"
-            or not truth.steady <= _seconds(event["@timestamp"]) - offset < truth.ended
-        ):
+        at = _seconds(event["@timestamp"]) - offset
+        forecast = event["tcptrace"].get("verdict", {}).get("forecast", {})
+        if not truth.steady <= at < truth.ended or forecast.get("by") != truth.forecast.by or forecast["at"] is None:
             continue
-        forecast = event["tcptrace"]["verdict"]["forecast"]
-        if forecast["by"] == truth.forecast.by and forecast["at"] is not None:
-            errors.append(_seconds(forecast["at"]) - offset - truth.ended)
-    return max(errors, key=abs, default=None)
+        errors.append(_seconds(forecast["at"]) - offset - truth.ended)
+        exact = exact and abs(errors[-1]) <= max(ERROR_S, ERROR_SHARE * (truth.ended - at))
+    return max(errors, key=abs, default=None), exact and bool(errors)
 
 
 def _wrongly_blamed(truth: Truth, events: list[Event]) -> set[int]:

@@ -15,20 +15,27 @@ from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Sc
 AT_ONCE = 12
 
 
-def run(scenarios: Sequence[Scenario], done: Callable[[Result], None] = lambda _: None, at_once: int = AT_ONCE) -> list[Result]:
-    """All of them, in their order; `done` is told of each as it ends."""
+def run(
+    scenarios: Sequence[Scenario],
+    done: Callable[[Result], None] = lambda _: None,
+    at_once: int = AT_ONCE,
+    *,
+    reasonless: bool = False,
+) -> list[Result]:
+    """All of them, in their order; `done` is told of each as it ends. `reasonless`: the kernel's reasons are withheld."""
+    program = "tests.lab.reasonless" if reasonless else "tracer"
     numbered = list(enumerate(scenarios))
     shared = [(number, one) for number, one in numbered if one.own_trace is None]
     results: dict[int, Result] = {}
     if shared:
         ports = f"{FIRST_PORT}-{FIRST_PORT + len(numbered) * PORTS_EACH - 1}"
-        with watching("--port", ports) as trace, ThreadPoolExecutor(at_once) as pool:
+        with watching("--port", ports, program=program) as trace, ThreadPoolExecutor(at_once) as pool:
             played = {number: pool.submit(_play, number, one, trace, done) for number, one in shared}
             results |= {number: future.result() for number, future in played.items()}
     for number, one in numbered:
         if one.own_trace is not None:
             first = FIRST_PORT + number * PORTS_EACH
-            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace)
+            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=program)
             try:
                 trace.wait("stream-started")
                 results[number] = _play(number, one, trace, done)
@@ -44,11 +51,9 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
         try:
             truth = one.play(lab)
             time.sleep(INTERVAL_S)
+            result = _judged(one.name, truth, lab)
         except Exception:
             result = Result(one.name, None, wrong=("it could not be played",), story=traceback.format_exc())
-            done(result)
-            return result
-        result = _judged(one.name, truth, lab)
     done(result)
     return result
 
