@@ -159,13 +159,14 @@ class TestBacklogs:
 class TestUnanswered:
     def test_keepalive_probes_without_an_answer_have_a_deadline(self) -> None:
         stage = Stage()
-        values = {"flags": KEEPOPEN, "keepalive_intvl": 10 * HZ, "keepalive_expires": jiffies(START) + 10 * HZ}
+        silent = jiffies(START) - 8000 * HZ & 0xFFFFFFFF
+        values = {"flags": KEEPOPEN, "keepalive_intvl": 10 * HZ, "lrcvtime": silent, "rcv_tstamp": silent}
         found = sock(START, probes_out=2, keepalive_probes=5, **values)
         stage.feed(Timer(START, found, "keepalive", 3))
         view = stage.only(START)
         assert view.verdict.phase is Phase.UNANSWERED
         assert view.verdict.summary == (
-            "no answer from 10.0.0.2:40000; 2 of 5 keepalive probes unanswered; RST by keepalive in 40 s"
+            "no answer from 10.0.0.2:40000; 2 of 5 keepalive probes unanswered; RST by keepalive in 31 s"
         )
 
     def test_one_lost_segment_is_no_sign_but_two_retransmissions_are(self) -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
 from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState
-from tracer.model import deadlines
+from tracer.model import timers
 from tracer.model.findings import Endpoint, Phase, ResetView, Verdict
 
 Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
@@ -139,16 +139,16 @@ class Connection:
         sock, ns = self.sock, self.ns
         if sock.unread:
             # whatever arrived last is still there
-            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
+            self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         if sock.send_q:
             self.unacked_since = ns
         local = peer = None
         if quiet != "local" and self._local_is_closed(sock):
             # no data is accepted any more, so the last that was closed it
-            self.local_closed = Closure(deadlines.last_data_ns(sock, ns, self.hz), False)
+            self.local_closed = Closure(timers.last_data_ns(sock, ns, self.hz), False)
             local = True
         if quiet != "peer" and self._peer_is_closed(sock):
-            first_probe = deadlines.first_probe_ns(sock, ns, self.hz)
+            first_probe = timers.first_probe_ns(sock, ns, self.hz)
             self.peer_closed = Closure(ns if first_probe is None else first_probe, False)
             peer = True
         self.closures = int(bool(local)) + int(bool(peer))
@@ -198,7 +198,7 @@ class Connection:
         if not sock.unread:
             self.unread_since = None
         elif self.unread_since is None:
-            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
+            self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         elif sock.copied_seq != before.copied_seq:
             self.unread_since = sock.read_ns or ns
         if not sock.send_q:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockState, TcpState
-from tracer.model import deadlines, phases, words
+from tracer.model import deadlines, phases, timers, words
 from tracer.model.blame import Blame, reading_blocked, writing_blocked
 from tracer.model.connection import Connection, address
 from tracer.model.findings import (
@@ -141,7 +141,7 @@ def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:
         name, expires = "persist", sock.write_expires
     elif sock.keepalive_expires:
         name, expires = "keepalive", sock.keepalive_expires
-    left = max(0, deadlines.timer_ns(sock, expires, ns, hz) - now) / 1e9 if name != "none" else None
+    left = max(0, timers.timer_ns(sock, expires, ns, hz) - now) / 1e9 if name != "none" else None
     return TimerView(name, left, sock.probes_out, sock.backoff, sock.retransmits)
 
 

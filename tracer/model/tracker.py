@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
-from tracer.model import causes, deadlines, phases
+from tracer.model import causes, phases, timers
 from tracer.model.blame import Blame
 from tracer.model.connection import Changes, Closure, Connection, address
 from tracer.model.findings import Action, Endpoint, Notice, Phase, Screen
@@ -154,7 +154,8 @@ class Tracker:
 
     def _on_timer(self, record: rec.Timer) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, record.sock)
+        sock = record.sock if record.mechanism == "zero-window" else timers.keepalive_timer_firing(record.sock)
+        connection, changes = self._sample(record.ns, sock)
         connection.probes += 1
         number = record.number
         if record.mechanism == "zero-window":
@@ -173,7 +174,7 @@ class Tracker:
 
     def _on_retransmit(self, record: rec.Retransmit) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, deadlines.retransmit_timer_rearmed(record.sock, record.ns, self._hz))
+        connection, changes = self._sample(record.ns, timers.retransmit_timer_rearmed(record.sock, record.ns, self._hz))
         return self._window_notices(connection, record.ns, changes) + self._notice(connection, "retransmitted", record.ns)
 
     def _on_state(self, record: rec.State) -> list[Notice]:
