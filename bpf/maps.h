@@ -22,6 +22,7 @@ struct track {
 	u8 known;         /* user space has heard of it, and wants to hear of its end */
 	u8 has_baseline;  /* copied_seq is set */
 	u8 readers;
+	u8 several;               /* their threads are not all of one process */
 	u32 reader_tids[READERS]; /* all that were seen, the first of them */
 };
 

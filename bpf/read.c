@@ -45,6 +45,8 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 	if (t->reader_tid != (u32)id) {
 		if (!FIELD(sk, SK_LOCK_OWNED) || !is_process())
 			return 0;
+		if (t->reader_tgid && t->reader_tgid != id >> 32)
+			t->several = 1;
 		t->reader_tgid = id >> 32;
 		t->reader_tid = (u32)id;
 		remember_reader(t, (u32)id);

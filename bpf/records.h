@@ -17,7 +17,7 @@ enum record_kind {
 	RECORD_TIMER,      /* a keepalive or zero-window probe timer fired and will probe */
 	RECORD_PROBE,      /* a keepalive or zero-window probe arrived */
 	RECORD_RETRANSMIT, /* a segment was sent again by the retransmission timer */
-	RECORD_STATE,      /* a connection was established or ended */
+	RECORD_STATE,      /* a connection ended, or its application closed it while it was watched */
 	RECORD_RESET_SENT,
 	RECORD_RESET_RECEIVED,
 	RECORD_DESTROYED, /* the kernel frees a socket we had an entry for */
@@ -106,6 +106,8 @@ struct sock_state {
 #define SOCK_STATE_USEC_TS (1 << 3)
 #define SOCK_STATE_OWNED (1 << 4)      /* its lock is held by a process */
 #define SOCK_STATE_UNACCEPTED (1 << 5) /* sk_socket is NULL and it is no orphan: still in an accept queue */
+#define SOCK_STATE_SEVERAL (1 << 6)    /* threads of more than one process were seen reading */
+#define SOCK_STATE_EXITING (1 << 7)    /* the actor's process is ending, and with it whatever it holds */
 
 struct socket_record { /* SOCKET */
 	struct record record;

@@ -42,6 +42,8 @@ class SockFlag(enum.IntFlag):
     USEC_TS = 8
     OWNED = 16
     UNACCEPTED = 32
+    SEVERAL = 64
+    EXITING = 128
 
 
 _AFTER_FIN = frozenset({TcpState.TIME_WAIT, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING})

@@ -1,7 +1,8 @@
 """Who is slow: the reader behind a closed window, followed through proxies and across both ends of a connection.
 
 A process that does not read A because it cannot write to B is a victim; the slow reader of A is B's peer, and so on. A step is
-only taken where it is proven: the process is known, it was blocked on B no later than on A, and there is one B to choose.
+only taken where it is proven: the process is known, it was blocked on B no later than on A, and there is one B to choose. Where
+there are several the process is still a victim, and the slow reader unknown.
 """
 
 from __future__ import annotations
@@ -54,10 +55,14 @@ class Blame:
         if owner.pid is None or len(visited) > LONGEST_CHAIN:
             return here
         blocking = self._blocking(connection, owner.pid, now, visited)
-        if len({one.peer for one in blocking}) != 1:
+        peers = {one.peer for one in blocking}
+        if not peers:
             return here
+        if len(peers) > 1:
+            # a victim, but of whom is not known: neither it nor one of them may be accused
+            return _Root(connection.local, Owner(), (f"{process_label(owner)} cannot write to {len(peers)} peers",))
         culprit = blocking[0]
-        step = f"{owner.name or 'process'}[{owner.pid}] cannot write to {hostport(culprit.peer.ip, culprit.peer.port)}"
+        step = f"{process_label(owner)} cannot write to {hostport(culprit.peer.ip, culprit.peer.port)}"
         other = culprit.other
         if other is None:
             return _Root(culprit.peer, Owner(), (step, f"{hostport(culprit.peer.ip, culprit.peer.port)} does not read"))
@@ -111,6 +116,8 @@ def label(owner: Owner, end: Endpoint) -> str:
 def process_label(owner: Owner | SlowReader) -> str:
     """A process as `java[32278]/worker-1`; the thread only where it is not the process's own."""
     name = f"{owner.name or '?'}[{owner.pid}]"
+    if isinstance(owner, Owner) and owner.threads > 1:
+        return name  # any of them might have read
     if owner.thread_id is None or (owner.thread_id == owner.pid and owner.thread_name in (owner.name, None)):
         return name
     # a thread that has its process's name is told by its id
@@ -131,7 +138,7 @@ def _slow_reader(side: str, root: _Root) -> SlowReader:
         root.end.port,
         owner.pid,
         owner.name,
-        owner.thread_id,
-        owner.thread_name,
+        owner.thread_id if owner.threads <= 1 else None,
+        owner.thread_name if owner.threads <= 1 else None,
         root.chain,
     )

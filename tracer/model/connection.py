@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
-from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState
+from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState, Thread
 from tracer.model import timers
 from tracer.model.findings import Endpoint, Phase, ResetView, Verdict
 
@@ -33,6 +33,7 @@ class Closure(NamedTuple):
 class _Mark(NamedTuple):
     ns: int
     copied_seq: int
+    rcv_nxt: int
     snd_una: int
 
 
@@ -70,6 +71,7 @@ class Connection:
     unacked_since: int | None = None
     """Since when data waits to be acknowledged and nothing was."""
     read_rate: float | None = None
+    arrival_rate: float | None = None
     ack_rate: float | None = None
     holders: tuple[int, ...] | None = None
     other: Connection | None = None
@@ -89,12 +91,13 @@ class Connection:
     closures: int = 0
     probes: int = 0
     longest_stall_ns: int = 0
-    _mark: _Mark = field(default=_Mark(0, 0, 0))
+    _mark: _Mark = field(default=_Mark(0, 0, 0, 0))
+    _waiting_reader: Thread | None = None
     _opened: OpenedBy = "unknown"
 
     def __post_init__(self) -> None:
         self.phase_ns = self.ns
-        self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.snd_una)
+        self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.rcv_nxt, self.sock.snd_una)
 
     @property
     def tuple4(self) -> Tuple4:
@@ -123,6 +126,11 @@ class Connection:
         """Who opened it; a listener on the local port says so where the opening was not seen."""
         seen = self.sock.opened_by
         return _OPENED_BY[seen] if seen in (1, 2) else self._opened
+
+    @property
+    def service_port(self) -> int | None:
+        """The port that is listened on; None if it is not known at which end that is."""
+        return {"local": self.sock.peer_port, "peer": self.sock.local_port}.get(self.opened_by)
 
     def opened_toward_listener(self, by: OpenedBy) -> None:
         """A scan found a listener on one end's port."""
@@ -185,6 +193,18 @@ class Connection:
             self.closure_probes = 0
         self.peer_closed = closure
 
+    def cpu_share(self, reader: Thread | None) -> float | None:
+        """Of one CPU, what the thread has used since it lets data wait; None until that can be told."""
+        if reader is None or reader.cpu_ns is None or (self.unread_since is None and self.local_closed is None):
+            self._waiting_reader = None
+            return None
+        first = self._waiting_reader
+        if first is None or first.cpu_ns is None or first.tid != reader.tid:
+            self._waiting_reader = reader
+            return None
+        waited = reader.ns - first.ns
+        return (reader.cpu_ns - first.cpu_ns) / waited if waited >= MARK_NS else None
+
     def finish(self, ns: int) -> None:
         """The connection ended: what was closed stays closed no longer."""
         self._note_stall(self.local_closed, ns)
@@ -208,8 +228,9 @@ class Connection:
         if ns - self._mark.ns >= MARK_NS:
             seconds = (ns - self._mark.ns) / 1e9
             self.read_rate = (sock.copied_seq - self._mark.copied_seq & 0xFFFFFFFF) / seconds
+            self.arrival_rate = (sock.rcv_nxt - self._mark.rcv_nxt & 0xFFFFFFFF) / seconds
             self.ack_rate = (sock.snd_una - self._mark.snd_una & 0xFFFFFFFF) / seconds
-            self._mark = _Mark(ns, sock.copied_seq, sock.snd_una)
+            self._mark = _Mark(ns, sock.copied_seq, sock.rcv_nxt, sock.snd_una)
 
     @staticmethod
     def _local_is_closed(sock: SockState) -> bool:

@@ -20,6 +20,7 @@ from tracer.model.findings import (
     Verdict,
 )
 from tracer.model.owners import Owners
+from tracer.model.patience import Patience
 
 _NO_FORECAST: Final = Forecast("none")
 _CONDITIONAL: Final = Forecast("reset", "close-with-unread-data", None, "conditional")
@@ -30,9 +31,10 @@ _RETRANSMIT: Final = frozenset({Pending.RETRANS, Pending.LOSS_PROBE, Pending.REO
 class Judge:
     """Judges connections by what is known of their owners and of each other."""
 
-    def __init__(self, owners: Owners, blame: Blame) -> None:
+    def __init__(self, owners: Owners, blame: Blame, patience: Patience) -> None:
         self._owners = owners
         self._blame = blame
+        self._patience = patience
 
     def verdict(self, connection: Connection, now: int) -> Verdict:
         """The verdict at `now`; the one of the same moment is not made twice."""
@@ -118,9 +120,10 @@ class Judge:
     def _forecast(self, connection: Connection, phase: Phase, now: int) -> Forecast:
         if connection.end is not None:
             return _NO_FORECAST
-        running = deadlines.forecast(connection.sock, connection.ns, connection.hz)
-        if running is not None:
-            return running
+        clocks = [deadlines.forecast(connection.sock, connection.ns, connection.hz), self._learned(connection, now)]
+        running = [one for one in clocks if one is not None]
+        if running:
+            return min(running, key=lambda one: one.at_ns or 0)
         if phase is Phase.OK:
             return _NO_FORECAST
         if reading_blocked(connection, now) and connection.sock.unread:
@@ -129,6 +132,20 @@ class Judge:
         if other is not None and other.sock.unread and writing_blocked(connection, now):
             return _CONDITIONAL
         return _NO_FORECAST
+
+    def _learned(self, connection: Connection, now: int) -> Forecast | None:
+        """When the end that waits for the slow reader will have enough, by what its program has done before."""
+        waiting = connection if connection.peer_closed is not None else connection.other
+        if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting, now):
+            return None
+        program, port = self._owners.of(waiting, now).name, waiting.service_port
+        habit = self._patience.habit(program, port) if program and port else None
+        if habit is None:
+            return None
+        at = waiting.peer_closed.ns + habit.patience_ns
+        if now > at + max(habit.spread_ns, _MOVED_NS):
+            return None  # it has borne with this one for longer
+        return Forecast(habit.outcome, "application", at, "learned", habit)
 
 
 def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:

@@ -5,9 +5,10 @@ Three facts, kept apart: only proof makes an owner.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from tracer.events.records import Holder, Process, Thread
+from tracer.events.records import Holder, Process, SockFlag, Thread
 from tracer.model.connection import Connection
 from tracer.model.findings import Owner, OwnerMatch
 
@@ -72,19 +73,31 @@ class Owners:
         sock = connection.sock
         holders = connection.holders or ()
         last_read_s = max(0, now - sock.read_ns) / 1e9 if sock.read_ns else None
-        if sock.reader_tgid and (connection.holders is None or sock.reader_tgid in holders):
-            thread = self._threads.get((sock.reader_tgid, sock.reader_tid))
-            return self._owner("reader", sock.reader_tgid, holders, last_read_s, sock.reader_tid, thread)
+        several = bool(sock.flags & SockFlag.SEVERAL) and len(holders) > 1
+        if sock.reader_tgid and not several and (connection.holders is None or sock.reader_tgid in holders):
+            return self._reader(connection, holders, last_read_s)
         if len(holders) == 1:
             return self._owner("fd", holders[0], holders, last_read_s)
         if holders:
-            return Owner("shared", holders=holders, last_read_s=last_read_s)
+            return Owner("shared", holders=holders, last_read_s=last_read_s, threads=sock.readers)
         if connection.actor is not None:
             # it held the socket's lock when the connection ended: it had the descriptor
             return self._owner("fd", connection.actor.tgid, holders, last_read_s, connection.actor.tid)
         if connection.holders is None and sock.creator_tgid:
             return self._owner("creator", sock.creator_tgid, holders, last_read_s)
         return Owner(last_read_s=last_read_s)
+
+    def _reader(self, connection: Connection, holders: tuple[int, ...], last_read_s: float | None) -> Owner:
+        sock = connection.sock
+        thread = self._threads.get((sock.reader_tgid, sock.reader_tid))
+        known = self._owner("reader", sock.reader_tgid, holders, last_read_s, sock.reader_tid, thread)
+        return replace(
+            known,
+            threads=sock.readers,
+            read_rate=connection.read_rate,
+            arrival_rate=connection.arrival_rate,
+            cpu_share=connection.cpu_share(thread),
+        )
 
     def _owner(
         self,

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tracer.events import records as rec
-from tracer.events.records import SockState, TcpState
+from tracer.events.records import SockFlag, SockState, TcpState
 from tracer.model import causes, phases, timers
 from tracer.model.blame import Blame
 from tracer.model.connection import Changes, Closure, Connection, address
-from tracer.model.findings import Action, Endpoint, Notice, Phase, Screen
+from tracer.model.findings import Action, Endpoint, Notice, Outcome, Phase, Screen
 from tracer.model.judge import Judge
 from tracer.model.owners import Owners
+from tracer.model.patience import Patience
 from tracer.model.registry import Registry
 from tracer.model.resets import Resets
 from tracer.model.selection import Selection
@@ -33,7 +34,8 @@ class Tracker:
         self._connections = Registry()
         self._ending: list[Connection] = []
         self._owners = Owners()
-        self._judge = Judge(self._owners, Blame(self._connections.by_sk, self._owners))
+        self._patience = Patience()
+        self._judge = Judge(self._owners, Blame(self._connections.by_sk, self._owners), self._patience)
         self._destroyed: dict[int, int] = {}
         self._resets = Resets()
         self._established = 0
@@ -180,7 +182,7 @@ class Tracker:
     def _on_state(self, record: rec.State) -> list[Notice]:
         self._events += 1
         if record.new != TcpState.CLOSE:
-            return []
+            return self._on_close(record)
         connection, _ = self._connection(record.ns, record.sock)
         if connection.end is None:
             if not causes.is_aborted(record):
@@ -191,6 +193,13 @@ class Tracker:
         if connection not in self._ending:
             self._ending.append(connection)
         return []
+
+    def _on_close(self, record: rec.State) -> list[Notice]:
+        """The application closes a connection; it lives on until what was written is sent, or given up."""
+        connection, changes = self._sample(record.ns, record.sock)
+        self._note_patience(connection, record, "timeout")
+        connection.actor = connection.actor or record.actor
+        return self._window_notices(connection, record.ns, changes)
 
     def _on_reset(self, record: rec.Reset) -> list[Notice]:
         self._events += 1
@@ -211,6 +220,7 @@ class Tracker:
         connection.ended_ns = record.ns
         connection.reset = causes.of_reset_sent(record)
         if connection.reset.cause != "administrative":
+            self._note_patience(connection, record, "reset")
             connection.actor = connection.actor or record.actor
         self._resets.sent(connection.tuple4, record.ns, connection.reset)
         notices = self._reset_notice(connection, "reset-sent", record.ns)
@@ -388,6 +398,16 @@ class Tracker:
         self._resets.sent(ends, record.ns, causes.of_reset_sent(record))
         self._resets.show(notice)
         return [notice]
+
+    def _note_patience(self, connection: Connection, record: rec.State | rec.Reset, outcome: Outcome) -> None:
+        """The process that ends a connection has had enough of a peer whose window it saw close: so long it bears with one."""
+        closure, actor, port = connection.peer_closed, record.actor, connection.service_port
+        if closure is None or not closure.exact or record.ns - closure.ns < phases.STALL_NS or actor is None or port is None:
+            return
+        program = self._owners.name(actor.tgid) or (actor.comm if actor.tid == actor.tgid else None)
+        if program is None or record.sock.flags & SockFlag.EXITING:
+            return  # whoever ends ends all that it holds, whatever it thinks of its peers
+        self._patience.saw(program, port, record.ns - closure.ns, outcome)
 
     def _note_destroyed(self, sk: int, ns: int) -> None:
         """Bounded: the oldest makes room."""
