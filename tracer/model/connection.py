@@ -195,7 +195,8 @@ class Connection:
 
     def cpu_share(self, reader: Thread | None) -> float | None:
         """Of one CPU, what the thread has used since it lets data wait; None until that can be told."""
-        if reader is None or reader.cpu_ns is None or (self.unread_since is None and self.local_closed is None):
+        since = self.unread_since if self.local_closed is None else self.local_closed.ns
+        if reader is None or reader.cpu_ns is None or since is None or reader.ns < since:
             self._waiting_reader = None
             return None
         first = self._waiting_reader
