@@ -13,8 +13,20 @@ from tracer.cli.tracing import attached
 
 @click.command("watch")
 @options.filters
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
+@click.option(
+    "--interval",
+    type=options.Seconds(0.1, 60),
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between looks.",
+)
+@click.option(
+    "--duration",
+    type=options.Seconds(0, options.LONGEST_S, min_open=True),
+    metavar="SECONDS",
+    help="Time until it stops by itself.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 def command(
     ports: tuple[range, ...],

@@ -12,6 +12,7 @@ from tracer.text import printable
 
 PROC: Final = Path("/proc")
 _LONGEST_FILE: Final = 65536
+_TGID: Final = re.compile(rb"^Tgid:\t(\d+)$", re.MULTILINE)
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 # 64 hex digits are a docker, containerd, podman or CRI-O id: …/docker/ID, docker-ID.scope, libpod-ID.scope,
@@ -54,9 +55,13 @@ class Processes:
         self._known.pop(pid, None)
 
 
-def exists(pid: int, root: Path = PROC) -> bool:
-    """Whether there is such a process now."""
-    return (root / str(pid)).is_dir()
+def process_of(task: int, root: Path = PROC) -> int | None:
+    """The pid of the process that a thread belongs to (a process's first thread has its number); None: there is no such thread.
+
+    /proc has a folder for every thread, though it lists those of processes only.
+    """
+    found = _TGID.search(_read(root / str(task) / "status") or b"")
+    return int(found[1]) if found else None
 
 
 def process(pid: int, ns: int, root: Path = PROC) -> Process | None:
