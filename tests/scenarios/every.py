@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scenarios import causes, forecasts, segments
+from tests.scenarios import causes, forecasts, foreign, silence, windows
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, causes, segments)
+MODULES = (forecasts, silence, windows, causes, foreign)
 
 __all__ = ["MODULES", "SCENARIOS"]

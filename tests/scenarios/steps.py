@@ -1,0 +1,189 @@
+"""What several stories do and check: options, scripted ends, moments of the kernel's, and what no verdict may say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.lab.actor import Actor, fill
+from tests.lab.hosts import Host
+from tests.lab.segments import RST, THERE, Peer, Segment, peer
+from tests.lab.trace import Event
+from tests.scenarios.judge import OVER
+from tests.scenarios.scenario import Expected, Lab, Slow, local_port, now, phase
+
+TCP_SYNCNT: Final = 7
+TCP_USER_TIMEOUT: Final = 18
+TCP_RTO_MAX_MS: Final = 44
+TINY: Final = 384
+"""A window of less than a segment."""
+CONNECTED: Final = "select.select([], [s], [], 5); s.setblocking(True); s.getpeername()"
+
+KEEPALIVE = Expected("reset", "keepalive", "kernel-timer")
+PERSIST = Expected("timeout", "persist", "kernel-timer")
+RETRANSMISSION = Expected("timeout", "retransmission", "kernel-timer")
+USER_TIMEOUT = Expected("timeout", "user-timeout", "kernel-timer")
+ORPHAN = Expected("timeout", "orphan", "kernel-timer")
+CONDITIONAL = Expected("reset", "close-with-unread-data", "conditional")
+
+
+def remote(lab: Lab) -> tuple[Host, Actor, Peer]:
+    """A host with a program, and a scripted end that it can reach."""
+    host = lab.alone()
+    return host, lab.actor(host, "client"), lab._stack.enter_context(peer(host))
+
+
+def connect_to(lab: Lab, client: Actor, far: Peer, options: str = "", *, opening: int = 65535, room: int | None = None) -> int:
+    """A connection from the client to the scripted end; the client's port."""
+    far.listen(lab.port, opening=opening, room=room)
+    port = begin_connect(lab, client, options)
+    client.do(CONNECTED)
+    return port
+
+
+def begin_connect(lab: Lab, client: Actor, options: str = "") -> int:
+    """Begins to connect; the client's port."""
+    port = client.do(
+        f"s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768); {options} s.setblocking(False);"
+        f"s.connect_ex(({THERE!r}, {lab.port})); answer = s.getsockname()[1]"
+    )
+    assert isinstance(port, int)
+    return port
+
+
+def slow_peer(lab: Lab) -> Slow:
+    """The scripted end, by its address: no process may be named."""
+    return Slow("peer", None, None, THERE, lab.port)
+
+
+def shrink_and_fall_silent(client: Actor, far: Peer, answered: int = 0) -> float:
+    """Makes the window close over what is in flight, then silence once so many retransmissions were answered; since when."""
+    silent: list[float] = []
+    left = answered + 1
+
+    def shrinks(got: Segment) -> None:
+        nonlocal left
+        if got.seq != far.rcv_nxt or not got.data:
+            return  # the handshake's last, and what else is in flight
+        far.behave(got)
+        left -= 1
+        if not left:
+            silent.append(far.fall_silent())
+
+    far.answer = shrinks
+    fill(client)
+    while not silent:
+        client.do("time.sleep(0.05)")
+    return silent[0]
+
+
+def read_slowly(far: Peer) -> None:
+    """Makes a peer read whatever it takes, slowly enough never to have more room than a tiny window."""
+
+    def drains(got: Segment) -> None:
+        if got.seq == far.rcv_nxt:
+            far.room = max(far.room, TINY + len(got.data))
+        far.behave(got)
+
+    far.answer, far.delay = drains, 0.1
+
+
+def stall_at_last(lab: Lab, client: Actor, port: int) -> None:
+    """The connection opens after all, and the peer does not read."""
+    client.do(CONNECTED)
+    fill(client)
+    lab.stalled(port)
+
+
+def reject(host: Host, hook: str, rule: str) -> None:
+    """A firewall that answers such packets with a RST."""
+    host.run("nft", f"add table inet box; add chain inet box {hook} {{ type filter hook {hook} priority 0; }}")
+    host.run("nft", f"add rule inet box {hook} {rule} reject with tcp reset")
+
+
+def keepalive(idle: int, interval: int, probes: int) -> str:
+    return (
+        "s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1);"
+        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, {idle});"
+        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, {interval});"
+        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, {probes});"
+    )
+
+
+def user_timeout(ms: int) -> str:
+    return f"s.setsockopt(socket.IPPROTO_TCP, {TCP_USER_TIMEOUT}, {ms});"
+
+
+def rto_max(ms: int) -> str:
+    return f"s.setsockopt(socket.IPPROTO_TCP, {TCP_RTO_MAX_MS}, {ms});"
+
+
+def failed(client: Actor) -> float:
+    """When the kernel tells the application of the end: that wakes it where it waits."""
+    answer = client.do("""
+p = select.poll(); p.register(s, 0)
+ends = [flags for _, flags in p.poll(60000)]
+answer = time.monotonic() if ends and ends[0] & select.POLLERR else 0
+""")
+    assert isinstance(answer, float), "the connection did not end"
+    return answer
+
+
+def without_countdown(events: list[Event]) -> str:
+    """No clock runs, so none may be shown."""
+    forecasts = [one["tcptrace"]["verdict"]["forecast"] for one in events if "verdict" in one["tcptrace"]]
+    return "".join(f"a made-up countdown: {one}" for one in [*filter(_is_timed, forecasts)][:1])
+
+
+def answered_without_countdown(events: list[Event]) -> str:
+    """Nor was anything ever unanswered."""
+    unanswered = [one for one in events if one["event"]["action"] == "verdict-changed" and phase(one) == "unanswered"]
+    return without_countdown(events) or ("called unanswered" if unanswered else "")
+
+
+def _is_timed(forecast: dict[str, object]) -> bool:
+    return forecast["at"] is not None
+
+
+def not_withdrawn(events: list[Event]) -> str:
+    """Nothing changes, so what was foreseen once is foreseen until it happens."""
+    told = [one for one in events if "verdict" in one["tcptrace"] and phase(one) not in OVER]
+    foreseen = [one["tcptrace"]["verdict"]["forecast"]["outcome"] for one in told]
+    first = next((number for number, outcome in enumerate(foreseen) if outcome != "none"), len(foreseen))
+    withdrawn = [
+        one["event"]["action"] for one, outcome in zip(told[first:], foreseen[first:], strict=True) if outcome == "none"
+    ]
+    return f"the forecast was withdrawn {len(withdrawn)} times: {', '.join(withdrawn)}" if withdrawn else ""
+
+
+def is_reset(segment: Segment) -> bool:
+    return bool(segment.flags & RST)
+
+
+def reset_received(events: list[Event]) -> str:
+    """A RST came."""
+    return "" if any(one["event"]["action"] == "reset-received" for one in events) else "no reset received"
+
+
+def goes_on(events: list[Event]) -> str:
+    """After the RST that this end sent, the connection goes on: its stall is told."""
+    told = [one["event"]["action"] + "/" + str(phase(one)) for one in events]
+    if "reset-sent" not in {one.split("/")[0] for one in told}:
+        return "no reset sent"
+    return "" if "verdict-changed/stalled" in told else "it lives, and its stall is not told"
+
+
+def gone(client: Actor, port: int, seconds: int = 40) -> float:
+    """When /proc/net/tcp of the client's host no longer lists the connection."""
+    answer = client.do(f"""
+end = time.monotonic() + {seconds}
+while ":{port:04X} " in open("/proc/thread-self/net/tcp").read() and time.monotonic() < end: time.sleep(0.02)
+answer = time.monotonic() if time.monotonic() < end else 0
+""")
+    assert isinstance(answer, float), "the connection did not end"
+    return answer
+
+
+def since_unanswered(lab: Lab, port: int) -> float:
+    """When the first verdict says so: from then on, nothing changes."""
+    lab.trace.wait("verdict-changed", seconds=15, where=lambda one: local_port(one) == port and phase(one) == "unanswered")
+    return now() - 0.05
