@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scenarios import causes, forecasts, foreign, silence, windows
+from tests.scenarios import causes, chains, forecasts, foreign, silence, windows
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, silence, windows, causes, foreign)
+MODULES = (forecasts, silence, windows, causes, foreign, chains)
 
 __all__ = ["MODULES", "SCENARIOS"]

@@ -35,7 +35,7 @@ def run(
     for number, one in numbered:
         if one.own_trace is not None:
             first = FIRST_PORT + number * PORTS_EACH
-            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=program)
+            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=one.program or program)
             try:
                 trace.wait("stream-started")
                 results[number] = _play(number, one, trace, done)

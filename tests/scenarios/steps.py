@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from tests.lab.actor import Actor, fill
 from tests.lab.hosts import Host
@@ -29,7 +30,7 @@ CONDITIONAL = Expected("reset", "close-with-unread-data", "conditional")
 def remote(lab: Lab) -> tuple[Host, Actor, Peer]:
     """A host with a program, and a scripted end that it can reach."""
     host = lab.alone()
-    return host, lab.actor(host, "client"), lab._stack.enter_context(peer(host))
+    return host, lab.actor(host, "client"), lab.use(peer(host))
 
 
 def connect_to(lab: Lab, client: Actor, far: Peer, options: str = "", *, opening: int = 65535, room: int | None = None) -> int:
@@ -153,6 +154,64 @@ def not_withdrawn(events: list[Event]) -> str:
         one["event"]["action"] for one, outcome in zip(told[first:], foreseen[first:], strict=True) if outcome == "none"
     ]
     return f"the forecast was withdrawn {len(withdrawn)} times: {', '.join(withdrawn)}" if withdrawn else ""
+
+
+def chain_says(*parts: str) -> Callable[[list[Event]], str]:
+    """The chain of the last verdict names these, in this order."""
+
+    def check(events: list[Event]) -> str:
+        chain = " → ".join(_last_reader(events).get("chain", ()))
+        place = 0
+        for part in parts:
+            place = chain.find(part, place)
+            if place < 0:
+                return f"the chain does not lead over {part}: {chain or 'there is none'}"
+        return ""
+
+    return check
+
+
+def no_chain(events: list[Event]) -> str:
+    """Nobody stands behind the one that is slow."""
+    chain = _last_reader(events).get("chain")
+    return f"there is no such chain: {' → '.join(chain)}" if chain else ""
+
+
+def never_blamed(*pids: int) -> Callable[[list[Event]], str]:
+    """These have nothing to do with this end, though they have with others."""
+
+    def check(events: list[Event]) -> str:
+        readers = [one["tcptrace"]["verdict"]["slow_reader"]["pid"] for one in events if "verdict" in one["tcptrace"]]
+        return "".join(f"process {pid} is not the slow reader of this end" for pid in sorted({*readers} & {*pids}))
+
+    return check
+
+
+def owned_by(pid: int | None) -> Callable[[list[Event]], str]:
+    """The last event names this process as the owner of the end, or (None) nobody."""
+
+    def check(events: list[Event]) -> str:
+        owner = events[-1].get("process", {}).get("pid") if events else None
+        return "" if owner == pid else f"owned by {owner}"
+
+    return check
+
+
+def every(*checks: Callable[[list[Event]], str]) -> Callable[[list[Event]], str]:
+    """What is wrong by any of the checks."""
+    return lambda events: "; ".join(filter(None, (check(events) for check in checks)))
+
+
+def last_verdict(events: list[Event]) -> dict[str, Any]:
+    """The last verdict on an end that was told; empty if there was none."""
+    verdicts = [one["tcptrace"]["verdict"] for one in events if "verdict" in one["tcptrace"]]
+    return verdicts[-1] if verdicts else {}
+
+
+def _last_reader(events: list[Event]) -> dict[str, Any]:
+    reader = last_verdict(events).get("slow_reader", {})
+    assert isinstance(reader, dict)
+    return reader
 
 
 def is_reset(segment: Segment) -> bool:
