@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scenarios import causes, chains, forecasts, foreign, silence, windows
+from tests.scenarios import causes, chains, ends, forecasts, foreign, silence, windows
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, silence, windows, causes, foreign, chains)
+MODULES = (forecasts, silence, windows, causes, foreign, chains, ends)
 
 __all__ = ["MODULES", "SCENARIOS"]

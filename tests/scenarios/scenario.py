@@ -15,6 +15,7 @@ from tests.lab.trace import Event, Trace
 from tracer.demo.processes import identity, kill
 
 _T = TypeVar("_T")
+_Hosts = TypeVar("_Hosts", bound=tuple[Host, ...])
 
 FIRST_PORT: Final = 20_000
 PORTS_EACH: Final = 10
@@ -77,25 +78,30 @@ class Truth:
 
 
 class Lab:
-    """What a scenario plays with; it ends with the scenario. `pids` are its processes: no other may be named as an owner."""
+    """What a scenario plays with; it ends with the scenario.
+
+    `pids` are its processes: no other may be named as an owner. `netns` are its namespaces: what is left in those of an
+    earlier run, with the same ports, is none of its business.
+    """
 
     def __init__(self, number: int, trace: Trace, stack: ExitStack) -> None:
         self.port = FIRST_PORT + number * PORTS_EACH
         self.trace = trace
         self.pids: set[int] = set()
+        self.netns: set[int] = set()
         self._stack = stack
 
     def alone(self) -> Host:
         """A host that talks to itself."""
-        return self.use(hosts.alone())
+        return self._known((self.use(hosts.alone()),))[0]
 
     def pair(self) -> tuple[Host, Host]:
         """Two hosts with a link between them."""
-        return self.use(hosts.pair())
+        return self._known(self.use(hosts.pair()))
 
     def row(self) -> tuple[Host, Host, Host]:
         """Three hosts, the middle one linked to both others."""
-        return self.use(hosts.row())
+        return self._known(self.use(hosts.row()))
 
     def actor(self, host: Host, name: str) -> Actor:
         """A process on a host."""
@@ -129,6 +135,10 @@ answer = child
         self._stack.callback(kill, who)
         self.pids.add(pid)
         return pid
+
+    def _known(self, made: _Hosts) -> _Hosts:
+        self.netns |= {host.namespace.inode for host in made}
+        return made
 
     def two(self) -> tuple[Host, Host, Actor, Actor]:
         """Two hosts, a client on the first and a server on the other."""
