@@ -197,6 +197,18 @@ def owned_by(pid: int | None) -> Callable[[list[Event]], str]:
     return check
 
 
+def shared(events: list[Event]) -> str:
+    """Said of the end last: several hold it, and none of them is named."""
+    match = events[-1]["tcptrace"].get("owner", {}).get("match") if events else None
+    return "" if match == "shared" else f"not said to be shared but {match}"
+
+
+def no_thread(events: list[Event]) -> str:
+    """No thread is singled out."""
+    thread = _last_reader(events).get("thread_id")
+    return f"thread {thread} is singled out" if thread else ""
+
+
 def every(*checks: Callable[[list[Event]], str]) -> Callable[[list[Event]], str]:
     """What is wrong by any of the checks."""
     return lambda events: "; ".join(filter(None, (check(events) for check in checks)))
