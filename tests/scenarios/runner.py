@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
-from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port
+from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port, netns
 
 AT_ONCE = 12
 
@@ -35,7 +35,7 @@ def run(
     for number, one in numbered:
         if one.own_trace is not None:
             first = FIRST_PORT + number * PORTS_EACH
-            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=program)
+            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=one.program or program)
             try:
                 trace.wait("stream-started")
                 results[number] = _play(number, one, trace, done)
@@ -60,7 +60,7 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
 
 def _judged(name: str, truth: Truth, lab: Lab) -> Result:
     ports = range(lab.port, lab.port + PORTS_EACH)
-    events = [one for one in lab.trace.of() if _ends(one) & set(ports)]
+    events = [one for one in lab.trace.of() if _ends(one) & set(ports) and netns(one) in (None, *lab.netns)]
     offset = time.time() - time.monotonic()
     result = judge(name, truth, events, lab.pids, offset)
     if result.passed:
