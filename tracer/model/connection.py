@@ -84,7 +84,6 @@ class Connection:
     """A RST whose cause is not settled yet: the other end's record may be on its way."""
     actor: Actor | None = None
     """The process that ended it."""
-    freed: bool = False
     missed_scans: int = 0
     closure_probes: int = 0
     """Zero-window probes sent since the peer's window closed."""
