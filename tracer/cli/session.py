@@ -48,6 +48,8 @@ def watch(
                 now = time.monotonic_ns()
                 if now >= min(tick_at, tracker.due_ns() or tick_at):
                     output.take(tracker.tick(now))
+                    if tracker.seeks_owners(now):
+                        live.hurry()
                     tick_at = now + TICK_NS
                 if now >= draw_at:
                     output.draw(tracker.screen(now, everything=filters.selection.everything))

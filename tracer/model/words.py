@@ -22,7 +22,8 @@ def summary(connection: Connection, phase: Phase, owner: Owner, reader: SlowRead
         return ended(connection)
     if phase is Phase.OK:
         return "a window has just closed" if connection.closed_since else "nothing waits for long"
-    parts = [*_what(connection, phase, owner, reader, now), *_outlook(connection, reader, forecast, now)]
+    doubt = [reader.doubt] if reader.doubt else []
+    parts = [*_what(connection, phase, owner, reader, now), *doubt, *_outlook(connection, reader, forecast, now)]
     return "; ".join(parts)
 
 
@@ -50,7 +51,7 @@ def evidence(connection: Connection, owner: Owner, reader: SlowReader, now: int)
         facts.append(condition)
     if owner.match == "shared" or len(owner.holders) > 1:
         facts.append(f"held by {len(owner.holders)} processes")
-    return (*facts, *reader.chain)
+    return (*facts, *reader.chain, *([reader.doubt] if reader.doubt else []))
 
 
 def reader_condition(owner: Owner) -> str | None:
