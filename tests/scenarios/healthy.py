@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from queue import SimpleQueue
 from typing import Final
 
 from tests.lab.actor import Actor
 from tests.lab.hosts import Host
-from tests.scenarios.scenario import Lab, Truth, scenario
-from tests.scenarios.steps import keepalive
+from tests.lab.segments import Segment
+from tests.scenarios.scenario import Lab, Truth, now, scenario
+from tests.scenarios.steps import connect_to, keepalive, remote
 
 DRAIN: Final = "while s.recv(65536): pass"
 SEND_FOR: Final = """
@@ -24,7 +28,7 @@ def bulk_that_drains(lab: Lab) -> Truth:
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip, size=0)
     server.begin(DRAIN, "reader")
-    client.do("for _ in range(300): s.sendall(bytes(1 << 20))")
+    client.do("for _ in range(100): s.sendall(bytes(1 << 20))")
     client.do("time.sleep(0.3)")
     return Truth(port, quiet=True)
 
@@ -35,19 +39,31 @@ def bulk_with_small_buffers(lab: Lab) -> Truth:
     _, there, client, server = lab.two()
     lab.connect(client, server, there.ip, size=4096)
     server.begin(DRAIN, "reader")
-    client.do("end = time.monotonic() + 3\nwhile time.monotonic() < end: s.sendall(bytes(16384))")
+    client.do(SEND_FOR.format(seconds=3, size=65536, pause=0.01))
     return Truth(lab.port, quiet=True)
 
 
 @scenario
 def slow_start_on_a_long_path(lab: Lab) -> Truth:
     """Much waits to be sent while the congestion window grows, a round trip of 200 ms at a time: that is nobody's fault."""
-    here, there, client, server = lab.two()
-    _shape(here, "netem", "delay", "100ms", "limit", "10000")
-    _shape(there, "netem", "delay", "100ms", "limit", "10000")
-    port = lab.connect(client, server, there.ip, size=0)
-    server.begin(DRAIN, "reader")
-    client.do("for _ in range(6): s.sendall(bytes(1 << 20))")
+    _, client, far = remote(lab)
+    line: SimpleQueue[tuple[float, Segment] | None] = SimpleQueue()
+
+    def carry() -> None:
+        while item := line.get():
+            time.sleep(max(0.0, item[0] - now()))
+            far.room = 1 << 20
+            far.behave(item[1])
+
+    far.answer = lambda got: line.put((now() + 0.2, got))
+    thread = threading.Thread(target=carry, daemon=True)
+    thread.start()
+    try:
+        port = connect_to(lab, client, far)
+        client.do("s.sendall(bytes(1 << 20)); time.sleep(0.7)")  # so that nothing is on its way when the line ends
+    finally:
+        line.put(None)
+        thread.join()
     return Truth(port, quiet=True)
 
 
@@ -173,7 +189,7 @@ def ping_pong(lab: Lab) -> Truth:
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
     server.begin("while data := s.recv(100): s.sendall(data)", "echo")
-    client.do("end = time.monotonic() + 3\nwhile time.monotonic() < end: s.sendall(bytes(100)); s.recv(100)")
+    client.do("end = time.monotonic() + 3\nwhile time.monotonic() < end: s.sendall(bytes(100)); s.recv(100); time.sleep(0.001)")
     return Truth(port, quiet=True)
 
 
@@ -197,6 +213,7 @@ end = time.monotonic() + 3
 while time.monotonic() < end:
     with socket.create_connection(({there.ip!r}, {lab.port})) as s:
         s.sendall(b"question"); s.recv(100); s.recv(1)
+    time.sleep(0.005)
 """)
     return Truth(lab.port, quiet=True)
 
