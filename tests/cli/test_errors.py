@@ -132,6 +132,21 @@ def test_a_demo_of_who_is_not_root_ends_before_it_builds_anything() -> None:
 
 
 @pytest.mark.kernel
+def test_a_demos_picture_that_cannot_be_written_is_told_before_it_begins(tmp_path: Path) -> None:
+    said, remedy = mended(run("demo", "--svg", str(tmp_path / "none" / "outage.svg")), USAGE)
+    assert "outage.svg" in said and "No such file or directory" in said
+    assert remedy == "try `tcptrace --help`"
+
+
+@pytest.mark.kernel
+def test_a_demo_that_cannot_run_leaves_an_older_picture_as_it_is(tmp_path: Path) -> None:
+    picture = tmp_path / "outage.svg"
+    picture.write_text("<svg/>")
+    mended(run("demo", "--svg", str(picture), by=POWERLESS), MISSING_PRECONDITION)
+    assert picture.read_text() == "<svg/>"
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("command", ["watch", "snapshot"])
 def test_pypis_bcc_is_told_with_the_package_that_is_wanted(command: str, tmp_path: Path) -> None:
     (tmp_path / "bcc").mkdir()
@@ -192,6 +207,29 @@ def test_who_has_read_one_line_may_go(arguments: str) -> None:
         assert child.stdout.readline()
         child.stdout.close()
         assert child.stderr.read() == b""
+
+
+@pytest.mark.kernel
+def test_a_reader_that_goes_is_noticed_though_nothing_happens() -> None:
+    command = tcptrace("watch", "--json", "--port", "1")
+    with subprocess.Popen(command, cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        try:
+            assert (child.wait(5), child.stderr.read()) == (0, b"")
+        finally:
+            child.kill()
+
+
+@pytest.mark.kernel
+def test_a_locale_without_a_names_letters_is_no_traceback(lab: Lab) -> None:
+    lab.clients[0].do("named('漢字')")
+    lab.connect()
+    for arguments in ("snapshot --all", "snapshot --all --json"):
+        done = run(*arguments.split(), "--port", str(PORT), PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (r"\u6f22\u5b57[" if "json" not in arguments else '"name":"\u6f22\u5b57"') in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
 import click
+from click.utils import LazyFile
 
 from tracer.cli import options
 from tracer.cli.output import host_name
@@ -34,7 +35,7 @@ AFTERMATH_S: Final = 5.0
 @click.option("--clean", is_flag=True, help="Only remove what a demo left behind that was killed.")
 @click.option(
     "--svg",
-    type=click.File("w", encoding="utf-8", lazy=False),  # a mistake is told at once, not when the demo is over
+    type=click.File("w", encoding="utf-8"),
     help="Write a picture of the screen as the stall was at its end.",
 )
 def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
@@ -56,6 +57,8 @@ def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
     if clean:
         return 0
     checks.require()  # before anything is built
+    if isinstance(svg, LazyFile):
+        svg.open()  # not when the demo is over
     filters = options.Filters((range(PORT, PORT + 1), range(UPSTREAM_PORT, UPSTREAM_PORT + 1)), Selection())
     click.echo("tcptrace: building three hosts, nginx, a server, two clients; about 30 s in all", err=True)
     with Incident() as incident, attached(filters) as tracing:
