@@ -90,6 +90,16 @@ def test_a_mistake_on_the_command_line_is_told_with_the_help_that_mends_it(argum
     assert remedy == f"try `tcptrace {arguments.partition(' ')[0]} --help`"
 
 
+@pytest.mark.parametrize("place", ["watch {}", "watch --{}", "watch --{}=1", "watch --port {}", "watch --pid {}", "{}", "--{}"])
+def test_an_argument_with_escape_sequences_is_told_harmless(place: str) -> None:
+    said, _ = mended(run(*place.format("\x1b[31m\udcff\u202e").split()), USAGE)
+    assert said.isprintable() and r"\x1b[31m\udcff\u202e" in said
+
+
+def test_an_error_of_many_lines_is_told_in_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(TcptraceError("one\ntwo\x1b[2J", "do\r\nit", 7), capsys) == (7, "tcptrace: one two\\x1b[2J\n  do it\n")
+
+
 @pytest.mark.parametrize("arguments", [["wacth"], ["--json"], ["demo --json"]])
 def test_an_unknown_command_or_option_is_told_with_the_help_that_lists_them(arguments: list[str]) -> None:
     said, remedy = mended(run(*arguments), USAGE)

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 import click
 
 from tracer.errors import USAGE, TcptraceError
+from tracer.text import printable
 
 UNWRITTEN: Final = 1
 INTERRUPTED: Final = 130
@@ -64,6 +65,8 @@ def _run(command: click.Command, name: str) -> object:
 
 
 def _say(cause: str, remedy: str) -> None:
+    """Two lines, whatever somebody gave as an argument, or a program that we ran had to say."""
+    cause, remedy = (printable(" ".join(text.splitlines())) for text in (cause, remedy))
     with suppress(OSError):  # where there is no place to say it, the exit code tells
         click.echo(f"tcptrace: {cause}\n  {remedy}", err=True)
 
