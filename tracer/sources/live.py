@@ -36,6 +36,8 @@ class Live:
         self._scans = _Scans(Scanner(programs, reasons), interval_s)
         self._closing: dict[int, Window] = {}
         self._again: dict[int, int] = {}
+        self.scanned = False
+        """Whether the connections that were there already are among the records by now."""
         self._processes = procfs.Processes()
         self._named: dict[tuple[int, int], None] = {}
         self._epoll = select.epoll()
@@ -64,8 +66,9 @@ class Live:
         self._take_events(records)
         if self._closing:
             self._take_events(records)  # what inspect() just wrote
-        records += self._scans.take()
-        return records
+        scanned = self._scans.take()
+        self.scanned = self.scanned or bool(scanned)
+        return records + scanned
 
     def hurry(self) -> None:
         """Scans soon: somebody has to be found."""
