@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scenarios import causes, chains, ends, forecasts, foreign, healthy, holders, readers, silence, windows
+from tests.scenarios import causes, chains, ends, forecasts, foreign, habits, healthy, holders, readers, silence, windows
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, healthy)
+MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, habits, healthy)
 
 __all__ = ["MODULES", "SCENARIOS"]

@@ -13,8 +13,6 @@ STALL_NS: Final = 200_000_000
 """A window that is closed for less is a busy reader's; the sender's first probe comes after this."""
 WAITING_NS: Final = 1_000_000_000
 """Data that moves within this is on its way."""
-UNANSWERED_RETRANSMITS: Final = 2
-"""One is a lost segment."""
 
 SEVERITY: Final = {
     Phase.RESET: 6,
@@ -45,7 +43,7 @@ def unanswered(connection: Connection) -> bool:
     sock = connection.sock
     if sock.state in (TcpState.LISTEN, TcpState.CLOSE):
         return False
-    return sock.retransmits >= UNANSWERED_RETRANSMITS or deadlines.probe_unanswered(sock, connection.hz)
+    return sock.retransmits >= deadlines.UNANSWERED_RETRANSMITS or deadlines.probe_unanswered(sock, connection.hz)
 
 
 def stalled(connection: Connection) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockFlag
-from tracer.model import blame, phases
+from tracer.model import blame, deadlines
 from tracer.model.connection import Connection
 from tracer.model.findings import Cause, Forecast, Habit, Owner, Phase, SlowReader
 from tracer.text import count, duration, hostport, size
 
 BUSY: Final = 0.5
 """A thread that uses more than this of a CPU works, whatever it happens to wait for when it is looked at."""
+WORKING: Final = 0.2
+"""One that runs when it is looked at works if it uses this much; on a busy machine it gets no more."""
 READERS: Final = 4
 """So many threads are told apart (bpf/maps.h)."""
 
@@ -67,7 +69,7 @@ def reader_condition(owner: Owner) -> str | None:
 def _does(owner: Owner) -> str | None:
     state, channel = owner.thread_state, owner.wait_channel or ""
     share = owner.cpu_share
-    if share is not None and share >= BUSY and state not in ("T", "t"):
+    if share is not None and share >= (WORKING if state == "R" else BUSY) and state not in ("T", "t"):
         return f"busy at {min(share, 1):.0%} of a CPU"
     if state == "R":
         return "running" if share is None else f"running, at {share:.0%} of a CPU"
@@ -170,7 +172,7 @@ def _left(at_ns: int, now: int) -> str:
 
 def _unanswered(connection: Connection) -> list[str]:
     sock = connection.sock
-    if sock.retransmits >= phases.UNANSWERED_RETRANSMITS:
+    if sock.retransmits >= deadlines.UNANSWERED_RETRANSMITS:
         return [f"{sock.retransmits} retransmissions unanswered"]
     return _probes(connection)
 

@@ -35,7 +35,7 @@ class Live:
         self._reasons = reasons
         self._scans = _Scans(Scanner(programs, reasons), interval_s)
         self._closing: dict[int, Window] = {}
-        self._again: dict[int, int] = {}
+        self._again: dict[tuple[int, int], int] = {}
         self.scanned = False
         """Whether the connections that were there already are among the records by now."""
         self._processes = procfs.Processes()
@@ -75,9 +75,13 @@ class Live:
         self._scans.hurry()
 
     def _look_again(self, now: int) -> None:
-        for sk in [sk for sk, due in self._again.items() if due <= now]:
-            del self._again[sk]
-            self._programs.inspect(sk)
+        for look in [look for look, due in self._again.items() if due <= now]:
+            del self._again[look]
+            self._programs.inspect(look[0])
+
+    def _look_at(self, sk: int, after_ns: int, wait_ns: int) -> None:
+        """Asks for a look so long after something; the same wait, asked for again, begins anew."""
+        self._again[sk, wait_ns] = after_ns + wait_ns
 
     def _take_events(self, records: list[Record]) -> None:
         for data in self._programs.consume():
@@ -110,16 +114,17 @@ class Live:
                 return
             case Read():
                 self._programs.inspect(record.sock.sk)
-                self._again[record.sock.sk] = record.ns + SECOND_LOOK_NS
+                self._look_at(record.sock.sk, record.ns, SECOND_LOOK_NS)
+                self._look_at(record.sock.sk, record.ns, STALL_LOOK_NS)
             case Inspected():
                 closing = self._closing.pop(record.sock.sk, None)
                 if closing is not None:
                     if record.sock.receive_window:
                         return  # answered with a larger window: a busy connection, not a stalled one
                     records.append(closing)
-                    self._again[record.sock.sk] = closing.ns + STALL_LOOK_NS
+                    self._look_at(record.sock.sk, closing.ns, STALL_LOOK_NS)
             case Window(window=0):
-                self._again[record.sock.sk] = record.ns + STALL_LOOK_NS
+                self._look_at(record.sock.sk, record.ns, STALL_LOOK_NS)
         records.append(record)
 
 
