@@ -79,7 +79,7 @@ def unsent_waits(connection: Connection) -> bool:
         return False
     if connection.ns - connection.unacked_since >= WAITING_NS:
         return True
-    in_flight = sock.send_q - sock.unsent
-    if sock.snd_wnd - in_flight >= max(sock.mss, 1) or sock.snd_wnd >= sock.max_window // 2:
+    in_flight, segment = sock.send_q - sock.unsent, max(sock.mss, 1)
+    if sock.snd_wnd - in_flight >= segment or sock.snd_wnd >= max(sock.max_window // 2, 2 * segment):
         return False  # the path holds it back (congestion window, pacing, a narrow link), not the reader
     return bool(connection.ack_rate) and sock.unsent / (connection.ack_rate or 1) > WAITING_NS / 1e9
