@@ -53,11 +53,13 @@ class Trace:
     ) -> Event:
         """The first such event, waited for. Raises AssertionError with all that came instead."""
         deadline = time.monotonic() + seconds
+        looked_at = 0
         with self._news:
             while True:
-                for one in self.events:
+                for one in self.events[looked_at:]:
                     if matches(one, action, port) and where(one):
                         return one
+                looked_at = len(self.events)
                 if not self._news.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     raise AssertionError(f"no {action} on port {port} within {seconds} s; there were:\n{self.story()}")
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from tests.scenarios import causes, chains, ends, forecasts, foreign, healthy, holders, readers, silence, windows
+from tests.scenarios import (
+    causes,
+    chains,
+    ends,
+    forecasts,
+    foreign,
+    healthy,
+    holders,
+    losses,
+    readers,
+    silence,
+    traffic,
+    windows,
+)
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, healthy)
+MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, healthy, losses, traffic)
 
 __all__ = ["MODULES", "SCENARIOS"]
