@@ -49,8 +49,11 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 			t->several = 1;
 		t->reader_tgid = id >> 32;
 		t->reader_tid = (u32)id;
+		t->streak = 0;
 		remember_reader(t, (u32)id);
 	}
+	if (t->streak < SETTLED)
+		t->streak++;
 	if (!t->window_closed || now < t->quiet_until_ns)
 		return 0;
 	t->quiet_until_ns = now + RECORD_SPACING_NS;

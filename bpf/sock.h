@@ -204,6 +204,7 @@ static __always_inline void read_queues(u64 sk, struct sock_state *s)
 	s->snd_una = FIELD(sk, SND_UNA);
 	s->snd_nxt = FIELD(sk, SND_NXT);
 	s->snd_wnd = FIELD(sk, SND_WND);
+	s->max_window = FIELD(sk, MAX_WINDOW);
 	s->packets_out = FIELD(sk, PACKETS_OUT);
 	s->rcvbuf = FIELD(sk, SK_RCVBUF);
 	s->sndbuf = FIELD(sk, SK_SNDBUF);
@@ -236,8 +237,8 @@ static __always_inline void read_sock(u64 sk, struct sock_state *s, const struct
 		s->creator_tgid = t->creator_tgid;
 		s->creator_tid = t->creator_tid;
 		s->opened_by = t->opened_by;
-		s->readers = t->readers;
-		if (t->several)
+		s->readers = t->streak < SETTLED ? t->readers : 1;
+		if (t->several && t->streak < SETTLED)
 			s->flags |= SOCK_STATE_SEVERAL;
 	}
 }

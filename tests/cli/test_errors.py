@@ -90,6 +90,16 @@ def test_a_mistake_on_the_command_line_is_told_with_the_help_that_mends_it(argum
     assert remedy == f"try `tcptrace {arguments.partition(' ')[0]} --help`"
 
 
+@pytest.mark.parametrize("place", ["watch {}", "watch --{}", "watch --{}=1", "watch --port {}", "watch --pid {}", "{}", "--{}"])
+def test_an_argument_with_escape_sequences_is_told_harmless(place: str) -> None:
+    said, _ = mended(run(*place.format("\x1b[31m\udcff\u202e").split()), USAGE)
+    assert said.isprintable() and r"\x1b[31m\udcff\u202e" in said
+
+
+def test_an_error_of_many_lines_is_told_in_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(TcptraceError("one\ntwo\x1b[2J", "do\r\nit", 7), capsys) == (7, "tcptrace: one two\\x1b[2J\n  do it\n")
+
+
 @pytest.mark.parametrize("arguments", [["wacth"], ["--json"], ["demo --json"]])
 def test_an_unknown_command_or_option_is_told_with_the_help_that_lists_them(arguments: list[str]) -> None:
     said, remedy = mended(run(*arguments), USAGE)
@@ -129,6 +139,21 @@ def test_a_demo_of_who_is_not_root_ends_before_it_builds_anything() -> None:
     done = run("demo", by=NOBODY)
     assert (done.returncode, done.stdout) == (MISSING_PRECONDITION, "")
     assert done.stderr.endswith("tcptrace: the demo makes network namespaces, which needs root\n  run it with sudo\n")
+
+
+@pytest.mark.kernel
+def test_a_demos_picture_that_cannot_be_written_is_told_before_it_begins(tmp_path: Path) -> None:
+    said, remedy = mended(run("demo", "--svg", str(tmp_path / "none" / "outage.svg")), USAGE)
+    assert "outage.svg" in said and "No such file or directory" in said
+    assert remedy == "try `tcptrace --help`"
+
+
+@pytest.mark.kernel
+def test_a_demo_that_cannot_run_leaves_an_older_picture_as_it_is(tmp_path: Path) -> None:
+    picture = tmp_path / "outage.svg"
+    picture.write_text("<svg/>")
+    mended(run("demo", "--svg", str(picture), by=POWERLESS), MISSING_PRECONDITION)
+    assert picture.read_text() == "<svg/>"
 
 
 @pytest.mark.kernel
@@ -192,6 +217,29 @@ def test_who_has_read_one_line_may_go(arguments: str) -> None:
         assert child.stdout.readline()
         child.stdout.close()
         assert child.stderr.read() == b""
+
+
+@pytest.mark.kernel
+def test_a_reader_that_goes_is_noticed_though_nothing_happens() -> None:
+    command = tcptrace("watch", "--json", "--port", "1")
+    with subprocess.Popen(command, cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        try:
+            assert (child.wait(5), child.stderr.read()) == (0, b"")
+        finally:
+            child.kill()
+
+
+@pytest.mark.kernel
+def test_a_locale_without_a_names_letters_is_no_traceback(lab: Lab) -> None:
+    lab.clients[0].do("named('漢字')")
+    lab.connect()
+    for arguments in ("snapshot --all", "snapshot --all --json"):
+        done = run(*arguments.split(), "--port", str(PORT), PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (r"\u6f22\u5b57[" if "json" not in arguments else '"name":"\u6f22\u5b57"') in done.stdout
 
 
 @pytest.mark.parametrize(

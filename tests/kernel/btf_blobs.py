@@ -297,7 +297,9 @@ MAINLINE: Shape = {
     "tcp_options_received": {"ts_recent": "u32", "tstamp_ok": "u16:1", "snd_wscale": "u16:4", "rcv_wscale": "u16:4"},
     "tcp_sock": {
         "inet_conn": "inet_connection_sock",
-        **_each("u32", "rcv_nxt copied_seq rcv_wup rcv_wnd write_seq snd_una snd_nxt snd_wnd packets_out retrans_stamp"),
+        **_each(
+            "u32", "rcv_nxt copied_seq rcv_wup rcv_wnd write_seq snd_una snd_nxt snd_wnd max_window packets_out retrans_stamp"
+        ),
         **_each("u32", "rcv_tstamp lsndtime keepalive_time keepalive_intvl mss_cache srtt_us"),
         **_each("u8", "keepalive_probes tcp_usec_ts"),
         "linger2": "int",

@@ -196,7 +196,7 @@ def test_the_monitor_of_a_container_is_not_in_it(tmp_path: Path, name: str) -> N
 
 def test_a_thread_comes_with_state_channel_and_time(tmp_path: Path) -> None:
     put(tmp_path / "100/task/101", comm=b"gc\n", stat=stat(b"gc", state=b"D", user=5, system=6), wchan=b"futex_wait_queue")
-    assert procfs.thread(100, 101, NS, tmp_path) == Thread(NS, 100, 101, "gc", "D", "futex_wait_queue", 11 * TICK)
+    assert procfs.thread(100, 101, NS, tmp_path) == Thread(NS, 100, 101, "gc", "D", "futex_wait_queue", 11 * TICK, 1)
 
 
 @pytest.mark.parametrize("channel", [None, b"", b"0"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,7 @@ class Trace:
         looked_at = 0
         with self._news:
             while True:
+                # each once: many wait at a time, and a reader that falls behind stops the tracer
                 for one in self.events[looked_at:]:
                     if matches(one, action, port) and where(one):
                         return one
@@ -88,7 +90,7 @@ class Trace:
     def _read(self) -> None:
         assert self._child.stdout is not None
         for line in self._child.stdout:
-            event = json.loads(line)
+            event = orjson.loads(line)
             event["arrived"] = time.monotonic()
             with self._news:
                 self.events.append(event)

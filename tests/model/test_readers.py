@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.builders import NETNS, SECOND, START, Stage, local_closed, peer_closed
+from tests.builders import NETNS, SECOND, START, Stage, jiffies, local_closed, peer_closed
 from tracer.events.records import (
     Actor,
     Holder,
+    Inspected,
     OwnersScanned,
     Process,
     Reset,
@@ -27,7 +28,8 @@ READER = {"reader_tgid": 100, "reader_tid": 107, "readers": 1, "read_ns": START 
 
 
 def stalled_reader(stage: Stage, ns: int = START, **values: Any) -> None:
-    stage.feed(Socket(ns, local_closed(ns, **(READER | values))))
+    last_data = jiffies(ns - SECOND)
+    stage.feed(Socket(ns, local_closed(ns, **(READER | {"lrcvtime": last_data} | values))))
     stage.owned(ns, java=0xFFFF888000000001)
 
 
@@ -88,9 +90,10 @@ class TestSeveral:
     def test_of_several_processes_none_is_blamed(self) -> None:
         stage = Stage()
         stalled_reader(stage, readers=2, flags=int(SockFlag.SEVERAL))
+        scanned = START + SECOND
         for pid in (100, 200):
-            stage.feed(Holder(START, 0xFFFF888000000001, 1, pid, 3, NETNS, "java"))
-        stage.feed(OwnersScanned(START, START))
+            stage.feed(Holder(scanned, 0xFFFF888000000001, 1, pid, 3, NETNS, "java"))
+        stage.feed(OwnersScanned(scanned, scanned))
         view = stage.only(START + 5 * SECOND)
         assert (view.owner.match, view.owner.holders) == ("shared", (100, 200))
         assert view.verdict.slow_reader.side == "local" and view.verdict.slow_reader.pid is None
@@ -116,7 +119,7 @@ class TestPatience:
     def stalls(self, stage: Stage, number: int) -> None:
         begin = START + number * 1000 * SECOND
         found = peer_closed(begin, **self.names(number))
-        stage.feed(Window(begin, None, found, "peer", 0))
+        stage.feed(Window(begin, None, found, "peer", 0), Inspected(begin + SECOND // 4, found))
         stage.feed(Process(begin, 101, "nginx", None, None, None), Holder(begin, 10 + number, 1, 101, 3, NETNS, "nginx"))
         stage.feed(OwnersScanned(begin, begin))
 

@@ -8,6 +8,7 @@ from tests.scenarios import (
     ends,
     forecasts,
     foreign,
+    habits,
     healthy,
     holders,
     losses,
@@ -18,6 +19,6 @@ from tests.scenarios import (
 )
 from tests.scenarios.scenario import SCENARIOS
 
-MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, healthy, losses, traffic)
+MODULES = (forecasts, silence, windows, causes, foreign, chains, ends, holders, readers, habits, healthy, losses, traffic)
 
 __all__ = ["MODULES", "SCENARIOS"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -112,6 +113,14 @@ class Lab:
     def use(self, context: AbstractContextManager[_T]) -> _T:
         """What the context gives, for as long as the scenario plays."""
         return self._stack.enter_context(context)
+
+    def folder(self) -> str:
+        """A folder that goes with the scenario."""
+        return self.use(tempfile.TemporaryDirectory(prefix="tcptrace-test-"))
+
+    def cleanup(self, undo: Callable[[], object]) -> None:
+        """Is called when the scenario is over, the last one first."""
+        self._stack.callback(undo)
 
     def forked(self, parent: Actor, code: str = "", name: str = "child") -> int:
         """A child of an actor, with all that it holds; it runs the code, then waits for its end. Its pid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Final, NoReturn
 import click
 
 from tracer.errors import USAGE, TcptraceError
+from tracer.text import printable
 
 UNWRITTEN: Final = 1
 INTERRUPTED: Final = 130
@@ -22,7 +24,7 @@ _NO_PLACE: Final = _FULL | {errno.EIO, errno.ENXIO, errno.EROFS}
 
 def guarded(command: click.Command, name: str) -> NoReturn:
     """Runs the command line to its exit code."""
-    _complete_standard_streams()
+    _prepare_standard_streams()
     code: object
     try:
         code = _run(command, name)
@@ -63,12 +65,18 @@ def _run(command: click.Command, name: str) -> object:
 
 
 def _say(cause: str, remedy: str) -> None:
+    """Two lines, whatever somebody gave as an argument, or a program that we ran had to say."""
+    cause, remedy = (printable(" ".join(text.splitlines())) for text in (cause, remedy))
     with suppress(OSError):  # where there is no place to say it, the exit code tells
         click.echo(f"tcptrace: {cause}\n  {remedy}", err=True)
 
 
-def _complete_standard_streams() -> None:
-    """Started with one of them closed, the next file opened would be taken for it, and be written into by bcc's compiler."""
+def _prepare_standard_streams() -> None:
+    """Makes all three be there, and take any text.
+
+    Started with one of them closed, the next file opened would be taken for it, and be written into by bcc's compiler. Where
+    the locale has no UTF-8, a process's name may have letters that it lacks.
+    """
     while True:
         fd = os.open(os.devnull, os.O_RDWR)
         if fd > 2:
@@ -76,6 +84,9 @@ def _complete_standard_streams() -> None:
             break
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _silence_stdout() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -147,6 +149,11 @@ def chosen(
             cause = f"there is no process {pid}: that is a thread of process {process}"
             raise TcptraceError(cause, f"--pid {process} shows the connections of all its threads", USAGE)
     return Filters(ports, Selection(frozenset(pids), peers, everything))
+
+
+def table_is_wanted(as_json: bool) -> bool:
+    """Whether the user looks at a terminal that a table can be drawn on."""
+    return not as_json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def _port_words(ports: range) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from ipaddress import IPv4Network, IPv6Network
 
 import click
@@ -49,7 +48,7 @@ def command(
       sudo tcptrace watch --json --duration 60 > events.ndjson
     """
     filters = options.chosen(ports, pids, peers, everything)
-    modules = ["tracer.cli.session"] if as_json or not sys.stdout.isatty() else ["tracer.cli.session", "tracer.cli.live"]
+    modules = ["tracer.cli.session", "tracer.cli.live"] if options.table_is_wanted(as_json) else ["tracer.cli.session"]
     with attached(filters, modules) as tracing:
         from tracer.cli.session import output_for, watch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tracer.events.records import Process, Thread
+from tracer.kernel import syscalls
 from tracer.text import printable
 
 PROC: Final = Path("/proc")
@@ -23,6 +24,7 @@ _CONTAINER: Final = re.compile(rb"(?:^|[/:-])(?<!conmon-)([0-9a-f]{64})(?:\.scop
 class _Stat(NamedTuple):
     state: str
     cpu_ns: int
+    threads: int
     start_ticks: int
 
 
@@ -84,12 +86,13 @@ def process(pid: int, ns: int, root: Path = PROC) -> Process | None:
 
 
 def thread(pid: int, tid: int, ns: int, root: Path = PROC) -> Thread | None:
-    """Name, state and wait channel of a thread."""
+    """Name, state, wait channel and system call of a thread."""
     home = root / str(pid) / "task" / str(tid)
     name = _read(home / "comm")
     stat = _stat(home / "stat")
     if name is None or stat is None:
         return None
+    call = syscalls.parse(_read(home / "syscall") or b"")
     # "0" is what the kernel writes where nothing is waited for, or where it does not tell
     channel = printable(_read(home / "wchan") or b"")
     return Thread(
@@ -100,6 +103,9 @@ def thread(pid: int, tid: int, ns: int, root: Path = PROC) -> Thread | None:
         stat.state,
         channel if channel not in ("", "0") else None,
         stat.cpu_ns,
+        stat.threads,
+        call[0] if call else None,
+        call[1] if call else None,
     )
 
 
@@ -111,7 +117,7 @@ def _stat(path: Path) -> _Stat | None:
     fields = data[data.rfind(b")") + 2 :].split()
     try:
         ticks = int(fields[11]) + int(fields[12])
-        return _Stat(printable(fields[0]), ticks * 1_000_000_000 // _TICKS, int(fields[19]))
+        return _Stat(printable(fields[0]), ticks * 1_000_000_000 // _TICKS, int(fields[17]), int(fields[19]))
     except (IndexError, ValueError):
         return None
 

@@ -217,10 +217,8 @@ class Connection:
     def _note_progress(self, before: SockState, sock: SockState, ns: int) -> None:
         if not sock.unread:
             self.unread_since = None
-        elif self.unread_since is None:
+        elif self.unread_since is None or sock.copied_seq != before.copied_seq:
             self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
-        elif sock.copied_seq != before.copied_seq:
-            self.unread_since = sock.read_ns or ns
         if not sock.send_q:
             self.unacked_since = None
         elif self.unacked_since is None or sock.snd_una != before.snd_una:

@@ -16,6 +16,8 @@ from tracer.model.findings import By, Forecast
 RTO_MIN_MS: Final = 200
 SYN_RTO_MS: Final = 1000
 TIMEWAIT_LEN_S: Final = 60
+UNANSWERED_RETRANSMITS: Final = 2
+"""One is a lost segment."""
 FIRINGS_AT_MOST: Final = 512
 """Of one timer before it gives up; the counts that limit it are u8."""
 _U32: Final = 0xFFFFFFFF
@@ -27,7 +29,8 @@ def forecast(sock: SockState, ns: int, hz: int) -> Forecast | None:
     """The earliest end that the kernel itself will bring; None while nothing runs that could end the connection.
 
     A probe or retransmission that is merely due is not yet a sign of one: keepalive, persist and retransmission count from the
-    first that went unanswered, a user timeout from when its clock started.
+    first that went unanswered (of retransmissions the second, for one segment may be lost), a user timeout from when its clock
+    started.
     """
     found: list[Forecast] = []
     unanswered = probe_unanswered(sock, hz)
@@ -110,7 +113,7 @@ def retransmission(sock: SockState, ns: int, hz: int) -> int | None:
         return None
     if not sock.snd_wnd and not sock.flags & SockFlag.DEAD and sock.state not in _OPENING:
         return _in_flight_with_closed_window(sock, ns, hz)
-    if not sock.retransmits:
+    if sock.retransmits < UNANSWERED_RETRANSMITS:
         return None
     opening = sock.state in _OPENING
     retries = sock.syn_retries if opening else _retries(sock, hz)

@@ -133,7 +133,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class SlowReader:
-    """Whose receive window is closed. `ip` and `port` are that end's; the process is None unless it is proven."""
+    """Whose receive window is closed. `ip` and `port` are that end's; the process is None unless it is proven.
+
+    `doubt` says why it is not, where the process that holds that end may be a victim itself.
+    """
 
     side: Literal["local", "peer", "none", "unknown"]
     ip: str | None = None
@@ -143,6 +146,7 @@ class SlowReader:
     thread_id: int | None = None
     thread_name: str | None = None
     chain: tuple[str, ...] = ()
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

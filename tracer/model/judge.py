@@ -41,7 +41,7 @@ class Judge:
         cached = connection.verdict
         if cached is not None and connection.judged == (now, connection.ns, connection.end):
             return cached
-        phase = phases.phase(connection, now)
+        phase = phases.phase(connection)
         if phase is not connection.phase:
             connection.phase = phase
             # a stall is only called one after a while, but then it began when the window closed
@@ -126,17 +126,17 @@ class Judge:
             return min(running, key=lambda one: one.at_ns or 0)
         if phase is Phase.OK:
             return _NO_FORECAST
-        if reading_blocked(connection, now) and connection.sock.unread:
+        if reading_blocked(connection) and connection.sock.unread:
             return _CONDITIONAL
         other = connection.other
-        if other is not None and other.sock.unread and writing_blocked(connection, now):
+        if other is not None and other.sock.unread and writing_blocked(connection):
             return _CONDITIONAL
         return _NO_FORECAST
 
     def _learned(self, connection: Connection, now: int) -> Forecast | None:
         """When the end that waits for the slow reader will have enough, by what its program has done before."""
         waiting = connection if connection.peer_closed is not None else connection.other
-        if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting, now):
+        if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting):
             return None
         program, port = self._owners.of(waiting, now).name, waiting.service_port
         habit = self._patience.habit(program, port) if program and port else None

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
 from tracer.model import phases, timers
-from tracer.model.blame import Blame
+from tracer.model.blame import SETTLED_NS, Blame
 from tracer.model.connection import Changes, Closure, Connection
 from tracer.model.endings import Endings
 from tracer.model.findings import Notice, Phase, Screen
@@ -34,7 +34,8 @@ class Tracker:
         self._owners = Owners()
         self._resets = Resets()
         patience = Patience()
-        self._judge = Judge(self._owners, Blame(self._connections.by_sk, self._owners), patience)
+        self._blame = Blame(self._connections.by_sk, self._owners)
+        self._judge = Judge(self._owners, self._blame, patience)
         self._notices = Notices(selection, self._judge, self._resets)
         self._endings = Endings(self._connections, self._owners, self._resets, patience, self._notices)
         self._established = 0
@@ -59,6 +60,7 @@ class Tracker:
             rec.Process: self._on_process,
             rec.ProcessGone: self._on_process_gone,
             rec.Thread: self._on_thread,
+            rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
         }
 
@@ -74,6 +76,14 @@ class Tracker:
             if connection.end is None:
                 notices += self._notices.verdict(connection, ns)
         return notices
+
+    def seeks_owners(self, ns: int) -> bool:
+        """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
+        return any(
+            one.phase is Phase.STALLED and one.end is None and not self._blame.is_known(one)
+            for one in self._connections
+            if one.phase_ns + SETTLED_NS <= ns
+        )
 
     @property
     def events(self) -> int:
@@ -207,7 +217,7 @@ class Tracker:
         return []
 
     def _on_owners_scanned(self, record: rec.OwnersScanned) -> list[Notice]:
-        self._owners.scanned()
+        self._owners.scanned(record.started_ns)
         for connection in self._connections:
             holders = self._owners.holders(connection.sock.sk)
             if holders is not None or connection.ns < record.started_ns:
@@ -224,6 +234,10 @@ class Tracker:
 
     def _on_thread(self, record: rec.Thread) -> list[Notice]:
         self._owners.thread(record)
+        return []
+
+    def _on_thread_gone(self, record: rec.ThreadGone) -> list[Notice]:
+        self._owners.thread_gone(record.pid, record.tid)
         return []
 
     def _on_losses(self, record: rec.Losses) -> list[Notice]:
@@ -247,7 +261,7 @@ class Tracker:
             connection.missed_scans += 1
             if connection.missed_scans < 2:
                 continue
-            if phases.phase(connection, record.ns) is not Phase.OK:
+            if phases.phase(connection) is not Phase.OK:
                 connection.end = Phase.CLOSED  # its end was not seen
                 notices += self._endings.finish(connection, record.ns)
             elif not connection.in_stream:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockFlag
-from tracer.model import blame, phases
+from tracer.model import blame, deadlines
 from tracer.model.connection import Connection
 from tracer.model.findings import Cause, Forecast, Habit, Owner, Phase, SlowReader
 from tracer.text import count, duration, hostport, size
 
 BUSY: Final = 0.5
 """A thread that uses more than this of a CPU works, whatever it happens to wait for when it is looked at."""
+WORKING: Final = 0.2
+"""One that runs when it is looked at works if it uses this much; on a busy machine it gets no more."""
 READERS: Final = 4
 """So many threads are told apart (bpf/maps.h)."""
 
@@ -22,7 +24,8 @@ def summary(connection: Connection, phase: Phase, owner: Owner, reader: SlowRead
         return ended(connection)
     if phase is Phase.OK:
         return "a window has just closed" if connection.closed_since else "nothing waits for long"
-    parts = [*_what(connection, phase, owner, reader, now), *_outlook(connection, reader, forecast, now)]
+    doubt = [reader.doubt] if reader.doubt else []
+    parts = [*_what(connection, phase, owner, reader, now), *doubt, *_outlook(connection, reader, forecast, now)]
     return "; ".join(parts)
 
 
@@ -50,7 +53,7 @@ def evidence(connection: Connection, owner: Owner, reader: SlowReader, now: int)
         facts.append(condition)
     if owner.match == "shared" or len(owner.holders) > 1:
         facts.append(f"held by {len(owner.holders)} processes")
-    return (*facts, *reader.chain)
+    return (*facts, *reader.chain, *([reader.doubt] if reader.doubt else []))
 
 
 def reader_condition(owner: Owner) -> str | None:
@@ -66,7 +69,7 @@ def reader_condition(owner: Owner) -> str | None:
 def _does(owner: Owner) -> str | None:
     state, channel = owner.thread_state, owner.wait_channel or ""
     share = owner.cpu_share
-    if share is not None and share >= BUSY and state not in ("T", "t"):
+    if share is not None and share >= (WORKING if state == "R" else BUSY) and state not in ("T", "t"):
         return f"busy at {min(share, 1):.0%} of a CPU"
     if state == "R":
         return "running" if share is None else f"running, at {share:.0%} of a CPU"
@@ -169,7 +172,7 @@ def _left(at_ns: int, now: int) -> str:
 
 def _unanswered(connection: Connection) -> list[str]:
     sock = connection.sock
-    if sock.retransmits >= phases.UNANSWERED_RETRANSMITS:
+    if sock.retransmits >= deadlines.UNANSWERED_RETRANSMITS:
         return [f"{sock.retransmits} retransmissions unanswered"]
     return _probes(connection)
 
