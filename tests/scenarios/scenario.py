@@ -185,6 +185,8 @@ class Scenario(NamedTuple):
     """Options of a `watch` of its own; None: it shares one with the others."""
     program: str | None = None
     """What runs that `watch`, if it is not tcptrace as it is."""
+    alone: bool = False
+    """It needs the machine for itself."""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -192,19 +194,24 @@ SCENARIOS: Final[dict[str, Scenario]] = {}
 
 def scenario(function: Callable[[Lab], Truth]) -> Callable[[Lab], Truth]:
     """Registers a story under its function's name."""
-    return _register(function, None, None)
+    return _register(Scenario(_name(function), function, None))
 
 
-def traced(*options: str, program: str | None = None) -> Callable[[Callable[[Lab], Truth]], Callable[[Lab], Truth]]:
+def traced(
+    *options: str, program: str | None = None, alone: bool = False
+) -> Callable[[Callable[[Lab], Truth]], Callable[[Lab], Truth]]:
     """Registers a story that needs a `watch` of its own, with these options, run by this program."""
-    return lambda function: _register(function, options, program)
+    return lambda function: _register(Scenario(_name(function), function, options, program, alone))
 
 
-def _register(function: Callable[[Lab], Truth], options: tuple[str, ...] | None, program: str | None) -> Callable[[Lab], Truth]:
-    name = function.__name__.replace("_", "-")
-    assert name not in SCENARIOS, name
-    SCENARIOS[name] = Scenario(name, function, options, program)
-    return function
+def _register(one: Scenario) -> Callable[[Lab], Truth]:
+    assert one.name not in SCENARIOS, one.name
+    SCENARIOS[one.name] = one
+    return one.play
+
+
+def _name(function: Callable[[Lab], Truth]) -> str:
+    return function.__name__.replace("_", "-")
 
 
 def local_port(event: Event) -> int | None:
