@@ -76,6 +76,9 @@ def nginx_with_a_send_timeout(lab: Lab) -> Truth:
     lab.cleanup(server.wait)
     lab.cleanup(lambda: kill(who))
     lab.pids.add(server.pid)
+    deadline = now() + 10
+    while not there.run("ss", "-tlnH", "sport", "=", str(lab.port)).strip():
+        assert now() < deadline, "nginx does not listen"
     for _ in range(4):
         port = _download(client, there, lab.port)
         _closed_by_nginx(there, port)
