@@ -280,6 +280,16 @@ class TestEnds:
         (shown,) = stage.tracker.screen(START + SECOND).resets
         assert shown.reset is not None and (shown.reset.direction, shown.reset.cause) == (None, "retransmission-timeout")
 
+    def test_nor_does_it_where_a_process_holds_the_socket_still(self) -> None:
+        stage = Stage()
+        window_closes(stage, START, "peer")
+        ends = START + SECOND
+        stage.feed(State(ends, None, sock(ends), TcpState.ESTABLISHED, TcpState.CLOSE))
+        stage.tick(ends + SECOND // 10)
+        assert stage.actions()[-1] == "connection-closed"
+        stage.feed(Socket(ends - MS, peer_closed(ends - MS)))
+        assert stage.actions()[-1] == "connection-closed"
+
     def test_a_scan_that_met_a_socket_before_its_end_does_not_bring_it_back(self) -> None:
         stage = Stage()
         window_closes(stage, START, "local")

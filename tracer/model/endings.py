@@ -21,7 +21,7 @@ from tracer.model.resets import Resets
 
 HOLD_NS: Final = 50_000_000
 """How long an end waits for what else is told of it."""
-DESTROYED_AT_MOST: Final = 4096
+OVER_AT_MOST: Final = 4096
 
 
 class Endings:
@@ -34,7 +34,7 @@ class Endings:
         self._patience = patience
         self._notices = notices
         self._waiting: dict[Connection, None] = {}
-        self._destroyed: dict[int, int] = {}
+        self._over: dict[int, int] = {}
 
     def due_ns(self) -> int | None:
         """When an end that waits is to be settled."""
@@ -101,12 +101,8 @@ class Endings:
 
     def destroyed(self, record: rec.Destroyed) -> list[Notice]:
         """The kernel frees the socket: whatever it was, it is over."""
-        sk = record.sock.sk
-        self._destroyed.pop(sk, None)
-        self._destroyed[sk] = record.ns
-        if len(self._destroyed) > DESTROYED_AT_MOST:
-            del self._destroyed[next(iter(self._destroyed))]
-        connection = self._connections.release(sk)
+        self._note_over(record.sock.sk, record.ns)
+        connection = self._connections.release(record.sock.sk)
         if connection is None:
             return []
         connection.ended_ns = connection.ended_ns or record.ns
@@ -118,13 +114,14 @@ class Endings:
 
     def is_over(self, sk: int, ns: int) -> bool:
         """Whether a sample of the socket is from before its end, but told after it."""
-        return ns <= self._destroyed.get(sk, -1)
+        return ns <= self._over.get(sk, -1)
 
     def finish(self, connection: Connection, ns: int) -> list[Notice]:
         """Tells the end, and forgets the connection."""
         notices = self._settle(connection) if connection.received is not None else []
         ended_ns = connection.ended_ns or ns
         connection.finish(ended_ns)
+        self._note_over(connection.sock.sk, ended_ns)
         if connection.end is Phase.TIMED_OUT:
             notices += self._notices.reset(connection, "connection-closed", ended_ns)
         elif connection.in_stream:
@@ -146,6 +143,12 @@ class Endings:
         connection.end = Phase.RESET
         connection.ended_ns = connection.ended_ns or record.ns
         return self._notices.reset(connection, "reset-received", record.ns)
+
+    def _note_over(self, sk: int, ns: int) -> None:
+        """Bounded: the oldest makes room. A process may hold a socket long after its connection's end."""
+        self._over[sk] = max(ns, self._over.pop(sk, 0))
+        if len(self._over) > OVER_AT_MOST:
+            del self._over[next(iter(self._over))]
 
     def _note_patience(self, connection: Connection, record: rec.State | rec.Reset, outcome: Outcome) -> None:
         """The process that ends a connection has had enough of a peer whose window it saw close: so long it bears with one."""
