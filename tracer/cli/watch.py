@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 import click
 
-from tracer.cli import options
+from tracer.cli import exports, options
 from tracer.cli.tracing import attached
 
 
@@ -16,6 +16,7 @@ from tracer.cli.tracing import attached
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
+@exports.options
 def command(
     ports: tuple[range, ...],
     pids: tuple[int, ...],
@@ -24,6 +25,8 @@ def command(
     interval: float,
     duration: float | None,
     as_json: bool,
+    otlp: str | None,
+    metrics: exports.Address | None,
 ) -> None:
     """Show live which connections head toward a reset, why, when, and who is the slow reader.
 
@@ -35,10 +38,14 @@ def command(
       sudo tcptrace watch --port 8000-8100 --peer 10.0.0.0/8
       sudo tcptrace watch --pid 32278 --all
       sudo tcptrace watch --json --duration 60 > events.ndjson
+      sudo tcptrace watch --metrics 9095 --otlp http://collector:4318
     """
     filters = options.chosen(ports, pids, peers, everything)
-    modules = ["tracer.cli.session"] if as_json or not sys.stdout.isatty() else ["tracer.cli.session", "tracer.cli.live"]
-    with attached(filters, modules) as tracing:
+    table = sys.stdout.isatty() and not as_json
+    modules = ["tracer.cli.session", "tracer.cli.live"] if table else ["tracer.cli.session"]
+    with exports.opened(otlp, metrics, quiet=table) as beside, attached(filters, modules) as tracing:
+        from tracer.cli.output import Several
         from tracer.cli.session import output_for, watch
 
-        watch(tracing, output_for(as_json, filters.words(), tracing), filters, interval, duration)
+        output = Several(output_for(as_json, filters.words(), tracing), *beside)
+        watch(tracing, output, filters, interval, duration)
