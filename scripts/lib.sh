@@ -39,18 +39,21 @@ install_debian() {
 	apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
 
-# nginx's package starts it and has it started at boot; the demo wants the program, not a server on port 80.
-install_nginx_idle() {
-	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] && return
-	local policy=/usr/sbin/policy-rc.d
+# These packages start a server and have it started at boot; the demo and the tests want the program, not a server on its port.
+install_idle() {
+	local policy=/usr/sbin/policy-rc.d missing=()
+	for name in "$@"; do
+		command -v "${name%-light}" >/dev/null || [ -x "/usr/sbin/${name%-light}" ] || missing+=("$name")
+	done
+	[ ${#missing[@]} = 0 ] && return
 	if [ ! -e "$policy" ] && [ -d /usr/sbin ]; then
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 	fi
-	install_packages nginx-light
+	install_packages "${missing[@]}"
 	if command -v systemctl >/dev/null; then
-		systemctl disable --quiet nginx 2>/dev/null || true
+		systemctl disable --quiet "${missing[@]%-light}" 2>/dev/null || true
 	fi
 }
 

@@ -46,7 +46,8 @@ class Scraped:
         return found
 
     def value(self, name: str, **labels: str) -> float:
-        return self.samples(name)[(name, *(f"{label}={value}" for label, value in sorted(labels.items())))]
+        key = (name, *(f"{label}={value}" for label, value in sorted(labels.items())))
+        return self.samples(name)[key]
 
 
 @pytest.fixture

@@ -10,16 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.lab.prometheus import free_port
 from tracer.errors import MISSING_PRECONDITION, TcptraceError
 from tracer.export import scrape
 from tracer.export.metrics import Metrics
 from tracer.export.scrape import Scrapes
-
-
-def free_port(ip: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as one:
-        one.bind((ip, 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def _served(address: Address, lost_by: dict[str, Callable[[], int]], stack: Exit
 def _missing(option: str, extra: str, error: ImportError) -> TcptraceError:
     return TcptraceError(
         f"{option} needs a library that is not here, or is too old: {error}",
-        f"pip install 'tcptrace[{extra}]' in tcptrace's Python",
+        f"`pip install 'tcptrace[{extra}]'` in the Python environment of tcptrace",
     )
 
 
