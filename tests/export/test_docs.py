@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client import parser as untyped_parser
 
 from tests.builders import START
 from tests.lab.trace import ROOT
 from tests.views import reset_notice, screen, view
 from tracer.export.metrics import Metrics
 
+parser: Any = untyped_parser
 RULES: Final = ROOT / "docs" / "prometheus-alerts.yml"
 STORIES: Final = ROOT / "tests" / "export" / "prometheus-alerts.test.yml"
 BOARD: Final[dict[str, Any]] = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
@@ -33,7 +34,7 @@ def exported() -> dict[str, set[str]]:
     registry = CollectorRegistry()
     registry.register(metrics)
     found: dict[str, set[str]] = dict(OURS_NOT)
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+    for family in parser.text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:
             found[sample.name] = set(sample.labels)
     return found

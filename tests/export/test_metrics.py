@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client import parser as untyped_parser
 
 from tests.builders import SECOND, START
 from tests.views import NOW, RESET, proxied, reset_notice, screen, verdict, view
@@ -18,6 +18,7 @@ from tracer import __version__
 from tracer.export.metrics import NAME_AT_MOST, PROGRAMS, STALLS_AT_MOST, Metrics
 from tracer.model.findings import Notice, Owner, Phase, ResetView, SlowReader
 
+parser: Any = untyped_parser
 ROOT = Path(__file__).resolve().parents[2]
 FACTS: dict[str, Any] = {"attached": ["tcp_probe", "tcp_send_reset"], "missing": {"tcp_receive_reset": "the kernel has none"}}
 
@@ -37,7 +38,7 @@ class Scraped:
     def samples(self, name: str = "tcptrace_") -> dict[tuple[str, ...], float]:
         """Value by name and labels (by the labels' names) of all series whose name begins so."""
         found = {}
-        for family in text_string_to_metric_families(self.text()):
+        for family in parser.text_string_to_metric_families(self.text()):
             for sample in family.samples:
                 if sample.name.startswith(name):
                     key = (sample.name, *(f"{label}={value}" for label, value in sorted(sample.labels.items())))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from tracer import __version__
 from tracer.events.wire import KIND_NAMES
@@ -54,7 +55,7 @@ _AT_ZERO: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
 Labels = tuple[str, ...]
 
 
-class Metrics:
+class Metrics(Collector):
     """An output that counts; the scraper's thread reads it through `collect`, always whole screens.
 
     `lost_by` tells how many records each other export has lost so far.

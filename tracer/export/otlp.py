@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -33,6 +34,7 @@ BATCH: Final = 512
 DELAY_MS: Final = 500
 GOODBYE_S: Final = 2.0
 """What is still queued at the end has this long."""
+REASON_AT_MOST: Final = 300
 NAMESPACE: Final = "tcptrace"
 """Event names are to be namespaced, for they meet those of other programs."""
 
@@ -131,7 +133,11 @@ class _Counting(LogRecordExporter):
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         self.handed += len(batch)
         self.reasons.first = ""
-        result = self._exporter.export(batch)
+        try:
+            result = self._exporter.export(batch)
+        except Exception as error:  # as some releases do where nobody listens
+            self.reasons.first = printable(str(error))[:REASON_AT_MOST]
+            result = LogRecordExportResult.FAILURE
         if result is LogRecordExportResult.SUCCESS:
             self.sent += len(batch)
         else:
@@ -152,7 +158,7 @@ class _Reasons(logging.Handler):
     first = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.first = self.first or printable(record.getMessage())[:300]
+        self.first = self.first or printable(record.getMessage())[:REASON_AT_MOST]
 
 
 def attributes(notice: Notice) -> Attributes:
@@ -182,7 +188,7 @@ def severity(notice: Notice) -> tuple[SeverityNumber, str]:
 
 def known(document: Any) -> Any:
     """A document without its nulls, which not every receiver takes."""
-    if isinstance(document, Mapping):
+    if isinstance(document, dict):
         return {name: known(value) for name, value in document.items() if value is not None}
     if isinstance(document, list):
         return [known(value) for value in document]
@@ -238,6 +244,7 @@ def _resource(host: str) -> Resource:
         {
             "service.name": "tcptrace",
             "service.version": __version__,
+            "service.instance.id": str(uuid4()),
             "host.name": host,
             "os.type": "linux",
             "os.version": platform.release(),
