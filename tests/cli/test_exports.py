@@ -50,7 +50,22 @@ def test_where_metrics_are_served(written: str, meant: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", ":", "-1", "+1", "1e3", "٣", "1" * 5000, "[127.0.0.1", "[::1]", "a\x1b[2Jb:1", "1.2.3:1"]
+    "written",
+    [
+        "",
+        ":",
+        "-1",
+        "+1",
+        "1e3",
+        "٣",
+        "1" * 5000,
+        "[127.0.0.1",
+        "[::1]",
+        "a\x1b[2Jb:1",
+        "1.2.3:1",
+        "[fe80::1%\x1b[2J]:1",
+        "0" * 5000 + "1",
+    ],
 )
 def test_where_metrics_cannot_be_served(written: str) -> None:
     with pytest.raises(click.BadParameter) as raised:

@@ -48,7 +48,8 @@ class Listen(click.ParamType):
             self.fail(f"{port} is out of range: ports go from 1 to {HIGHEST_PORT}", param, ctx)
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         try:
-            ip = ip_address(LOOPBACK if bare in ("", "localhost") else bare)
+            # ipaddress takes any text as a zone
+            ip = ip_address(LOOPBACK if bare in ("", "localhost") else bare.replace("%", " "))
         except ValueError:
             self.fail(f"{host!r} is not an address: give one of this host, or the port alone", param, ctx)
         if ip.version == 6 and bare == host:
