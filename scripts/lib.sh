@@ -39,21 +39,21 @@ install_debian() {
 	apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
 
-# These packages start a server and have it started at boot; the demo and the tests want the program, not a server on its port.
+# nginx's package starts it and has it started at boot; the demo wants the program, not a server on port 80.
+install_nginx_idle() { install_idle nginx nginx-light; }
+
+# A program whose package would start it as a service of the host's.
 install_idle() {
-	local policy=/usr/sbin/policy-rc.d missing=()
-	for name in "$@"; do
-		command -v "${name%-light}" >/dev/null || [ -x "/usr/sbin/${name%-light}" ] || missing+=("$name")
-	done
-	[ ${#missing[@]} = 0 ] && return
+	command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] && return
+	local policy=/usr/sbin/policy-rc.d
 	if [ ! -e "$policy" ] && [ -d /usr/sbin ]; then
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 	fi
-	install_packages "${missing[@]}"
+	install_packages "$2"
 	if command -v systemctl >/dev/null; then
-		systemctl disable --quiet "${missing[@]%-light}" 2>/dev/null || true
+		systemctl disable --quiet "${3:-$1}" 2>/dev/null || true
 	fi
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from ipaddress import IPv4Network, IPv6Network
 
 import click
@@ -13,8 +12,20 @@ from tracer.cli.tracing import attached
 
 @click.command("watch")
 @options.filters
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
+@click.option(
+    "--interval",
+    type=options.Seconds(0.1, 60),
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between looks.",
+)
+@click.option(
+    "--duration",
+    type=options.Seconds(0, options.LONGEST_S, min_open=True),
+    metavar="SECONDS",
+    help="Time until it stops by itself.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 @exports.options
 def command(
@@ -41,7 +52,7 @@ def command(
       sudo tcptrace watch --metrics 9095 --otlp http://collector:4318
     """
     filters = options.chosen(ports, pids, peers, everything)
-    table = sys.stdout.isatty() and not as_json
+    table = options.table_is_wanted(as_json)
     modules = ["tracer.cli.session", "tracer.cli.live"] if table else ["tracer.cli.session"]
     with exports.opened(otlp, metrics, quiet=table) as beside, attached(filters, modules) as tracing:
         from tracer.cli.output import Several
