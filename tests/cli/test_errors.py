@@ -82,6 +82,17 @@ def mended(done: Any, code: int) -> tuple[str, str]:
         ("watch --duration soon", "'soon' is not a valid number of seconds"),
         ("snapshot --interval 1", "No such option"),
         ("watch 443", "unexpected extra argument (443)"),
+        ("watch --metrics http", "'http' is neither a port nor an address and a port such as 127.0.0.1:9095"),
+        ("watch --metrics 127.0.0.1:", "'127.0.0.1:' is neither a port nor an address and a port"),
+        ("watch --metrics 0", "0 is out of range: ports go from 1 to 65535"),
+        ("watch --metrics :65536", "65536 is out of range: ports go from 1 to 65535"),
+        ("watch --metrics web-1:9095", "'web-1' is not an address: give one of this host, or the port alone"),
+        ("watch --metrics ::1:9095", "'::1:9095' is not clear: an IPv6 address stands in brackets, such as [::1]:9095"),
+        ("watch --otlp collector:4318", "'collector:4318' is not the URL of a receiver such as http://127.0.0.1:4318"),
+        ("watch --otlp ftp://collector", "'ftp://collector' is not the URL of a receiver"),
+        ("watch --otlp http://", "'http://' is not the URL of a receiver"),
+        ("watch --otlp http://[::1", "'http://[::1' is not the URL of a receiver"),
+        ("watch --otlp http://h:99999", "'http://h:99999' is not the URL of a receiver"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told_with_the_help_that_mends_it(arguments: str, cause: str) -> None:
