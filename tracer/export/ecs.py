@@ -205,10 +205,11 @@ def _reset(reset: ResetView) -> Document:
 
 def _lost(lost: Mapping[str, Mapping[str, int]]) -> Document:
     ring_buffer, table_full = lost.get("ring_buffer", {}), lost.get("table_full", {})
+    sinks = {f"sink {name}": number for name, number in lost.get("sinks", {}).items()}
     return {
         "ring_buffer": sum(ring_buffer.values()),
         "table_full": sum(table_full.values()),
-        "by_kind": {**ring_buffer, **table_full},
+        "by_kind": {**ring_buffer, **table_full, **sinks},
     }
 
 
