@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.trace import ROOT, tcptrace
+from tests.lab.trace import ROOT, lines, tcptrace
 from tracer.demo.leftovers import STATE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -58,7 +57,7 @@ def until_it_runs(demo: subprocess.Popen[bytes]) -> None:
 
 def events_of(demo: subprocess.Popen[bytes]) -> tuple[list[dict[str, Any]], str]:
     out, err = demo.communicate(timeout=90)
-    return [json.loads(line) for line in out.splitlines()], err.decode()
+    return lines(out), err.decode()
 
 
 def test_the_slow_client_is_blamed_and_the_rst_and_nginxs_line_explained() -> None:
