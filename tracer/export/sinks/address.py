@@ -26,7 +26,7 @@ def target(address: str, rotation: Rotation) -> Target:
     if address == "-":
         return Stdout()
     if address == "syslog":
-        return syslog.Datagrams(address)
+        return syslog.Datagrams(address, syslog.DEVICE, syslog.local_message)
     if scheme == "syslog":
         return _syslog(address, rest)
     if scheme == "unix":

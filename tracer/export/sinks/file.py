@@ -78,8 +78,10 @@ class File:
         return done
 
     def close(self) -> list[bytes]:
-        """A line of which a part is in the file is offered again whole: see `open` for the part."""
+        """A line of which only a part is in the file is taken out of it: it is offered again."""
         if self._fd >= 0:
+            if self._offset and os.fstat(self._fd).st_size == self._size:
+                os.ftruncate(self._fd, self._size - self._offset)
             os.close(self._fd)
         self._fd, self._offset = -1, 0
         return []

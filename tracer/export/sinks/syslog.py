@@ -1,4 +1,7 @@
-"""Lines as syslog messages (RFC 5424) with the @cee: cookie, by which rsyslog's mmjsonparse knows that JSON follows.
+"""Lines as syslog messages with the @cee: cookie, by which rsyslog's mmjsonparse knows that JSON follows.
+
+Over TCP and to a socket of the user's choice they are RFC 5424's. What listens at /dev/log, rsyslog's imuxsock and journald
+alike, knows only the form that syslog(3) writes, and takes the former for text.
 
 Receivers cut messages at a limit, rsyslog's is 8 KiB, and JSON that is cut is no JSON. So a line that is longer is made shorter
 here: it loses its command line first, then other fields of free length, and names them in `tcptrace.shortened`.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -34,21 +37,19 @@ _PRUNED: Final = (
 """What a long line loses, in this order, until it is short enough."""
 
 
-def message(line: bytes, limit: int = MESSAGE_BYTES) -> bytes:
-    """A line as a message of at most `limit` bytes, without a newline."""
+def message(line: bytes) -> bytes:
+    """A line as RFC 5424 has it, without a newline."""
     document = orjson.loads(line)
     event = document["event"]
-    header = "<{}>1 {} {} tcptrace {} {} - @cee: ".format(
-        _DAEMON | _SEVERITIES.get(event["kind"], 6),
-        document["@timestamp"],
-        _token(document["host"]["name"], 255),
-        os.getpid(),
-        _token(event["action"], 32),
-    ).encode("ascii")
-    body = line.rstrip(b"\n")
-    if len(header) + len(body) > limit:
-        body = _shortened(document, limit - len(header))
-    return header + body
+    host, action = _token(document["host"]["name"], 255), _token(event["action"], 32)
+    header = f"<{_priority(event)}>1 {document['@timestamp']} {host} tcptrace {os.getpid()} {action} - @cee: "
+    return _within_limit(header, document, line)
+
+
+def local_message(line: bytes) -> bytes:
+    """A line as syslog(3) writes it; the time is in the JSON."""
+    document = orjson.loads(line)
+    return _within_limit(f"<{_priority(document['event'])}>tcptrace[{os.getpid()}]: @cee: ", document, line)
 
 
 def counted(line: bytes) -> bytes:
@@ -58,12 +59,13 @@ def counted(line: bytes) -> bytes:
 
 
 class Datagrams:
-    """A message a datagram, to a unix socket such as /dev/log."""
+    """A message a datagram, to a unix socket."""
 
-    def __init__(self, name: str, path: str = DEVICE) -> None:
+    def __init__(self, name: str, path: str, form: Callable[[bytes], bytes] = message) -> None:
         self.name = name
         self.linger_s = LINGER_S
         self._path = path
+        self._form = form
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
@@ -84,7 +86,7 @@ class Datagrams:
         """One; none while the receiver's queue is full."""
         assert self._socket is not None
         try:
-            self._socket.send(message(lines[0]))
+            self._socket.send(self._form(lines[0]))
         except TimeoutError:
             return 0
         return 1
@@ -95,6 +97,16 @@ class Datagrams:
             self._socket.close()
         self._socket = None
         return []
+
+
+def _priority(event: dict[str, Any]) -> int:
+    return _DAEMON | _SEVERITIES.get(event["kind"], _SEVERITIES["state"])
+
+
+def _within_limit(header: str, document: dict[str, Any], line: bytes) -> bytes:
+    start, body = header.encode("ascii"), line.rstrip(b"\n")
+    room = MESSAGE_BYTES - len(start)
+    return start + (body if len(body) <= room else _shortened(document, room))
 
 
 def _shortened(document: dict[str, Any], room: int) -> bytes:
