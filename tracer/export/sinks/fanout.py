@@ -32,6 +32,7 @@ class Fanout:
         self._kernel: Mapping[str, Mapping[str, int]] = {}
         self._told: dict[str, int] = {}
         self._slow: set[str] = set()
+        self._ended: set[str] = set()
         self._check_s = 0.0
         self._next_s = 0.0
         self._pause_s = FIRST_PAUSE_S
@@ -49,6 +50,7 @@ class Fanout:
         now = time.monotonic()
         if now >= self._check_s:
             self._check_s = now + FIRST_PAUSE_S
+            self._tell_ends()
             self._tell_losses(now)
 
     def end(self, ns: int, totals: Mapping[str, Any]) -> None:
@@ -74,6 +76,13 @@ class Fanout:
     def over(self) -> bool:
         """Whether every sink is gone for good."""
         return all(sink.over for sink in self._sinks)
+
+    def _tell_ends(self) -> None:
+        """Who ends `tcptrace record | head` knows; but where others go on, one that is gone is worth a word."""
+        for sink in self._sinks:
+            if sink.over and sink.name not in self._ended and not self.over:
+                self._ended.add(sink.name)
+                self._say(f"{sink.name}: {sink.why_over}")
 
     def _tell_losses(self, now: float, *, ending: bool = False) -> None:
         """An events-lost line where a sink lost more: at once, when it has caught up, and ever less often in between."""

@@ -30,7 +30,8 @@ class Sink:
         """`say` is given what people should know of; it is called by the sink's thread."""
         self.name = target.name
         self.over = False
-        """The target is gone for good; what is put is lost."""
+        """The target is gone for good, for the reason in `why_over`; what is put is lost."""
+        self.why_over = ""
         self.written = 0
         self._target = target
         self._backlog = Backlog(backlog_bytes)
@@ -88,7 +89,7 @@ class Sink:
         self._thread.join(max(0.0, seconds))
         self._given_up = True
         left = self._backlog.drop() + (len(self._batch) if self._thread.is_alive() else 0)
-        if left:
+        if left and not self.over:
             self._say(f"{self.name}: {count(left)} lines were not taken in time and are lost")
 
     def _run(self) -> None:
@@ -159,7 +160,7 @@ class Sink:
         self._backlog.give_back(self._batch)
         self._backlog.drop()
         self._batch = []
-        self._say(f"{self.name}: {reason(error)}")
+        self.why_over = reason(error)
 
 
 def reason(error: OSError) -> str:
