@@ -4,6 +4,7 @@
  */
 
 #define READERS 4 /* one reader, or several: more than a few need no names */
+#define SETTLED 8 /* reads in a row by one thread: it is the reader now, whoever was before */
 
 /* What we remember of a connection that passes the port filter. Created when it is established or first scanned, so that
  * the first read after that already has a copied_seq to compare with; removed when the kernel frees the socket. */
@@ -22,6 +23,8 @@ struct track {
 	u8 known;         /* user space has heard of it, and wants to hear of its end */
 	u8 has_baseline;  /* copied_seq is set */
 	u8 readers;
+	u8 several;               /* they are not all of one process */
+	u8 streak;                /* reads in a row by reader_tid, up to SETTLED */
 	u32 reader_tids[READERS]; /* all that were seen, the first of them */
 };
 

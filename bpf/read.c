@@ -45,10 +45,15 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 	if (t->reader_tid != (u32)id) {
 		if (!FIELD(sk, SK_LOCK_OWNED) || !is_process())
 			return 0;
+		if (t->reader_tgid && t->reader_tgid != id >> 32)
+			t->several = 1;
 		t->reader_tgid = id >> 32;
 		t->reader_tid = (u32)id;
+		t->streak = 0;
 		remember_reader(t, (u32)id);
 	}
+	if (t->streak < SETTLED)
+		t->streak++;
 	if (!t->window_closed || now < t->quiet_until_ns)
 		return 0;
 	t->quiet_until_ns = now + RECORD_SPACING_NS;

@@ -17,7 +17,7 @@ enum record_kind {
 	RECORD_TIMER,      /* a keepalive or zero-window probe timer fired and will probe */
 	RECORD_PROBE,      /* a keepalive or zero-window probe arrived */
 	RECORD_RETRANSMIT, /* a segment was sent again by the retransmission timer */
-	RECORD_STATE,      /* a connection was established or ended */
+	RECORD_STATE,      /* a connection ended, or its application closed it while it was watched */
 	RECORD_RESET_SENT,
 	RECORD_RESET_RECEIVED,
 	RECORD_DESTROYED, /* the kernel frees a socket we had an entry for */
@@ -68,7 +68,7 @@ struct sock_state {
 	u8 opened_by; /* 0 unknown, 1 local, 2 peer */
 	u8 syn_retries;
 	u8 syn_linear_timeouts;
-	u8 readers;      /* how many threads were seen reading, up to READERS */
+	u8 readers;      /* how many threads read lately, up to READERS */
 	u8 timer_levels; /* of the timer wheel: the write timer's, and << 4 the keepalive timer's */
 	u32 flags;       /* SOCK_STATE_* */
 	u32 rcv_nxt;
@@ -79,6 +79,7 @@ struct sock_state {
 	u32 snd_una;
 	u32 snd_nxt;
 	u32 snd_wnd;
+	u32 max_window; /* the largest that the peer has ever advertised */
 	u32 packets_out;
 	u32 rcvbuf;
 	u32 sndbuf;
@@ -106,6 +107,8 @@ struct sock_state {
 #define SOCK_STATE_USEC_TS (1 << 3)
 #define SOCK_STATE_OWNED (1 << 4)      /* its lock is held by a process */
 #define SOCK_STATE_UNACCEPTED (1 << 5) /* sk_socket is NULL and it is no orphan: still in an accept queue */
+#define SOCK_STATE_SEVERAL (1 << 6)    /* and they are of more than one process */
+#define SOCK_STATE_EXITING (1 << 7)    /* the actor's process is ending, and with it whatever it holds */
 
 struct socket_record { /* SOCKET */
 	struct record record;

@@ -11,9 +11,11 @@
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
+#define TCP_FIN_WAIT1 4
 #define TCP_FIN_WAIT2 5
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
 #define TCP_LISTEN 10
 #define TCP_NEW_SYN_RECV 12
 
@@ -202,6 +204,7 @@ static __always_inline void read_queues(u64 sk, struct sock_state *s)
 	s->snd_una = FIELD(sk, SND_UNA);
 	s->snd_nxt = FIELD(sk, SND_NXT);
 	s->snd_wnd = FIELD(sk, SND_WND);
+	s->max_window = FIELD(sk, MAX_WINDOW);
 	s->packets_out = FIELD(sk, PACKETS_OUT);
 	s->rcvbuf = FIELD(sk, SK_RCVBUF);
 	s->sndbuf = FIELD(sk, SK_SNDBUF);
@@ -234,12 +237,15 @@ static __always_inline void read_sock(u64 sk, struct sock_state *s, const struct
 		s->creator_tgid = t->creator_tgid;
 		s->creator_tid = t->creator_tid;
 		s->opened_by = t->opened_by;
-		s->readers = t->readers;
+		s->readers = t->streak < SETTLED ? t->readers : 1;
+		if (t->several && t->streak < SETTLED)
+			s->flags |= SOCK_STATE_SEVERAL;
 	}
 }
 
 /* A kernel thread acts for others: it closes what was in flight between processes, it reads for the kernel's own clients. */
 #define PF_KTHREAD 0x00200000
+#define PF_EXITING 0x00000004
 
 static __always_inline int is_process(void)
 {
@@ -247,12 +253,14 @@ static __always_inline int is_process(void)
 }
 
 /* Whoever holds the socket's lock is the task that runs now: a softirq never runs on a socket whose lock is held. */
-static __always_inline void read_actor(struct actor *a, const struct sock_state *s)
+static __always_inline void read_actor(struct actor *a, struct sock_state *s)
 {
 	u64 id;
 
 	if (!(s->flags & SOCK_STATE_OWNED) || !is_process())
 		return;
+	if (FIELD(bpf_get_current_task(), TASK_FLAGS) & PF_EXITING)
+		s->flags |= SOCK_STATE_EXITING;
 	id = bpf_get_current_pid_tgid();
 	a->tgid = id >> 32;
 	a->tid = (u32)id;

@@ -5,6 +5,7 @@
  */
 
 #define ETIMEDOUT 110
+#define SHUTDOWN_BOTH 3 /* RCV_SHUTDOWN | SEND_SHUTDOWN: close(); shutdown() of one direction sets one */
 
 static __always_inline int opening(u64 sk)
 {
@@ -53,6 +54,17 @@ static __always_inline int end_is_of_interest(u64 sk)
 	return (t && t->known) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
 }
 
+/* close() of a connection that user space watches: how long an application bears with its peer shows then. */
+static __always_inline int gives_up(u64 sk)
+{
+	struct track *t;
+
+	if (!ports_match(sk) || BITFIELD(sk, SK_SHUTDOWN) != SHUTDOWN_BOTH)
+		return 0;
+	t = tracks.lookup(&sk);
+	return t && t->known && t->suspect;
+}
+
 int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 sk = ctx->args[0];
@@ -66,6 +78,8 @@ int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 		return established(sk, old);
 	if (new == TCP_CLOSE && old != TCP_LISTEN &&old != TCP_CLOSE)
 		return end_is_of_interest(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
+	if (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK)
+		return gives_up(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	return 0;
 }
 

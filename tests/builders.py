@@ -17,6 +17,7 @@ from tracer.events.records import (
     TcpState,
     Thread,
 )
+from tracer.model.blame import SETTLED_NS
 from tracer.model.findings import ConnectionView, Notice
 from tracer.model.selection import Selection
 from tracer.model.tracker import Tracker
@@ -68,6 +69,7 @@ def sock(ns: int = START, **values: Any) -> SockState:
         "snd_una": 2000,
         "snd_nxt": 2000,
         "snd_wnd": 65536,
+        "max_window": 65536,
         "rcvbuf": 131072,
         "sndbuf": 87040,
         "rto": HZ // 5,
@@ -110,7 +112,8 @@ class Stage:
         return given
 
     def owned(self, ns: int, **holders: int) -> None:
-        """An owners scan: name=sk pairs, with pids 100, 101, … in order."""
+        """A scan of the owners, as one that a stall at `ns` asks for: name=sk pairs, with pids 100, 101, … in order."""
+        ns += SETTLED_NS
         for number, (name, sk) in enumerate(holders.items()):
             pid = 100 + number
             self.feed(Holder(ns, sk, 1, pid, 3, NETNS, name), Process(ns, pid, name, f"/usr/bin/{name}", name, None))

@@ -61,6 +61,17 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours:02d} h"
 
 
+def size(number: float) -> str:
+    """A number of bytes in the unit that suits it: 940 B, 12.3 kB, 3.4 MB."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:.1f} GB"
+
+
 def hostport(ip: str, port: int) -> str:
     """An address and a port, IPv6 in brackets."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

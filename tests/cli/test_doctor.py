@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 from tests.lab.trace import ROOT, tcptrace
 from tracer.cli import doctor
 from tracer.errors import MISSING_PRECONDITION
-from tracer.kernel import checks
+from tracer.kernel import checks, layouts
+from tracer.kernel.btf import Btf
 from tracer.kernel.checks import Check, Missing, Ok
 from tracer.kernel.programs import LOST_WITHOUT
 
@@ -160,3 +162,26 @@ def test_each_precondition_of_the_running_kernel_is_in_the_document() -> None:
     }
     wanted |= {"iterator tcp", "iterator task_file"} | {f"tracepoint {name}" for name in LOST_WITHOUT}
     assert sorted(names) == sorted(wanted)
+
+
+@pytest.mark.kernel
+def test_a_field_that_the_kernel_lacks_is_told_with_what_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = layouts.resolve
+
+    def without(btf: Btf) -> layouts.Layout:
+        layout = real(btf)
+        lost = {member.name: member.lost for member in layouts.MEMBERS}
+        return replace(layout, missing={name: lost[name] for name in ("ICSK_TIMEOUT", "SK_LINGERTIME")})
+
+    monkeypatch.setattr(layouts, "resolve", without)
+    told = [check for check in checks.every() if isinstance(check.found, Missing)]
+    assert told == [
+        Check(
+            "field sk_lingertime",
+            Missing(
+                "the kernel's BTF has no sock.sk_lingertime",
+                "a newer kernel may have it",
+                "SO_LINGER 0 cannot be told from other closes",
+            ),
+        )
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from tests.lab import hosts
 from tests.lab.actor import Actor, actor, connect
 from tests.lab.trace import ROOT, Event, lines, matches, tcptrace, watching
 from tracer import __version__, cli
-from tracer.cli.errors import INTERRUPTED, guarded
+from tracer.cli.errors import INTERRUPTED, UNWRITTEN, guarded
 from tracer.errors import MISSING_PRECONDITION, USAGE, TcptraceError
 
 PORT: Final = 7743
@@ -72,12 +73,12 @@ def mended(done: Any, code: int) -> tuple[str, str]:
         ("watch --peer 10.0.0.0/33", "'10.0.0.0/33' is neither an address nor a network such as 10.0.0.0/8"),
         ("snapshot --peer localhost", "'localhost' is neither an address nor a network such as 10.0.0.0/8"),
         ("watch --pid 0", "0 is not in the range x>=1"),
-        ("watch --pid java", "'java' is not a valid integer range"),
+        ("watch --pid java", "'java' is not a valid process number"),
         ("watch --interval 0.05", "0.05 is not in the range 0.1<=x<=60"),
         ("watch --interval 61", "61.0 is not in the range 0.1<=x<=60"),
-        ("watch --duration 0", "0.0 is not in the range x>0"),
-        ("watch --duration -1", "-1.0 is not in the range x>0"),
-        ("watch --duration soon", "'soon' is not a valid float range"),
+        ("watch --duration 0", "0.0 is not in the range 0<x<=31622400"),
+        ("watch --duration -1", "-1.0 is not in the range 0<x<=31622400"),
+        ("watch --duration soon", "'soon' is not a valid number of seconds"),
         ("snapshot --interval 1", "No such option"),
         ("watch 443", "unexpected extra argument (443)"),
     ],
@@ -86,6 +87,16 @@ def test_a_mistake_on_the_command_line_is_told_with_the_help_that_mends_it(argum
     said, remedy = mended(run(*arguments.split()), USAGE)
     assert cause in said
     assert remedy == f"try `tcptrace {arguments.partition(' ')[0]} --help`"
+
+
+@pytest.mark.parametrize("place", ["watch {}", "watch --{}", "watch --{}=1", "watch --port {}", "watch --pid {}", "{}", "--{}"])
+def test_an_argument_with_escape_sequences_is_told_harmless(place: str) -> None:
+    said, _ = mended(run(*place.format("\x1b[31m\udcff\u202e").split()), USAGE)
+    assert said.isprintable() and r"\x1b[31m\udcff\u202e" in said
+
+
+def test_an_error_of_many_lines_is_told_in_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(TcptraceError("one\ntwo\x1b[2J", "do\r\nit", 7), capsys) == (7, "tcptrace: one two\\x1b[2J\n  do it\n")
 
 
 @pytest.mark.parametrize("arguments", [["wacth"], ["--json"], ["demo --json"]])
@@ -102,8 +113,7 @@ def test_a_process_that_does_not_exist_is_told(command: str) -> None:
     assert remedy == "`pgrep -a NAME` finds the pid of a program"
 
 
-@pytest.mark.xfail(strict=True, reason="FloatRange lets NaN and infinity through; round() raises on them once all is attached")
-@pytest.mark.parametrize("arguments", ["--duration nan", "--duration inf", "--interval nan --duration 1"])
+@pytest.mark.parametrize("arguments", ["--duration nan", "--duration inf", "--duration 1e308", "--interval nan --duration 1"])
 def test_a_time_that_is_no_number_is_a_mistake(arguments: str) -> None:
     mended(run("watch", *arguments.split()), USAGE)
 
@@ -128,6 +138,21 @@ def test_a_demo_of_who_is_not_root_ends_before_it_builds_anything() -> None:
     done = run("demo", by=NOBODY)
     assert (done.returncode, done.stdout) == (MISSING_PRECONDITION, "")
     assert done.stderr.endswith("tcptrace: the demo makes network namespaces, which needs root\n  run it with sudo\n")
+
+
+@pytest.mark.kernel
+def test_a_demos_picture_that_cannot_be_written_is_told_before_it_begins(tmp_path: Path) -> None:
+    said, remedy = mended(run("demo", "--svg", str(tmp_path / "none" / "outage.svg")), USAGE)
+    assert "outage.svg" in said and "No such file or directory" in said
+    assert remedy == "try `tcptrace --help`"
+
+
+@pytest.mark.kernel
+def test_a_demo_that_cannot_run_leaves_an_older_picture_as_it_is(tmp_path: Path) -> None:
+    picture = tmp_path / "outage.svg"
+    picture.write_text("<svg/>")
+    mended(run("demo", "--svg", str(picture), by=POWERLESS), MISSING_PRECONDITION)
+    assert picture.read_text() == "<svg/>"
 
 
 @pytest.mark.kernel
@@ -168,7 +193,6 @@ def test_a_pipe_that_nobody_reads_is_no_failure_when_it_shows_at_the_end(closed_
     assert run("doctor", "--json", stdout=closed_pipe).returncode == 0
 
 
-@pytest.mark.xfail(strict=True, reason="click exits with 1 on EPIPE before guarded() sees it, which means 0")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,20 +218,64 @@ def test_who_has_read_one_line_may_go(arguments: str) -> None:
         assert child.stderr.read() == b""
 
 
-@pytest.mark.xfail(strict=True, reason="guarded() has no word for an OSError but EPIPE")
-@pytest.mark.parametrize("arguments", ["--help", "doctor", "doctor --json"])
+@pytest.mark.kernel
+def test_a_reader_that_goes_is_noticed_though_nothing_happens() -> None:
+    command = tcptrace("watch", "--json", "--port", "1")
+    with subprocess.Popen(command, cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        try:
+            assert (child.wait(5), child.stderr.read()) == (0, b"")
+        finally:
+            child.kill()
+
+
+@pytest.mark.kernel
+def test_a_locale_without_a_names_letters_is_no_traceback(lab: Lab) -> None:
+    lab.clients[0].do("named('漢字')")
+    lab.connect()
+    for arguments in ("snapshot --all", "snapshot --all --json"):
+        done = run(*arguments.split(), "--port", str(PORT), PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (r"\u6f22\u5b57[" if "json" not in arguments else '"name":"\u6f22\u5b57"') in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "doctor",
+        "doctor --json",
+        pytest.param("snapshot", marks=pytest.mark.kernel),
+        pytest.param("watch --json --duration 0.1", marks=pytest.mark.kernel),
+    ],
+)
 def test_a_full_disk_is_told_without_a_traceback(arguments: str) -> None:
     with open("/dev/full", "w", encoding="ascii") as full:
         done = run(*arguments.split(), stdout=full)
-    assert done.returncode and "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == UNWRITTEN
+    assert done.stderr.splitlines() == [
+        "tcptrace: the output cannot be written: No space left on device",
+        "  free some space there, or write to another place",
+    ]
 
 
-@pytest.mark.xfail(strict=True, reason="sys.stdout is None then, which nothing here expects")
-@pytest.mark.parametrize("arguments", ["--help", "doctor --json", pytest.param("snapshot", marks=pytest.mark.kernel)])
-def test_no_stdout_at_all_is_no_traceback(arguments: str) -> None:
+CLOSED: Final = ["--help", "doctor --json", "watch --port 0", pytest.param("snapshot --json", marks=pytest.mark.kernel)]
+
+
+@pytest.mark.parametrize("arguments", CLOSED)
+def test_no_stdout_at_all_is_as_if_nobody_had_wanted_the_output(arguments: str) -> None:
+    usual = run(*arguments.split())
     done = run(*arguments.split(), by=["sh", "-c", 'exec "$@" >&-', "sh"])
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (usual.returncode, usual.stderr)
+
+
+@pytest.mark.parametrize("arguments", CLOSED)
+def test_no_stderr_at_all_leaves_the_exit_code(arguments: str) -> None:
+    done = run(*arguments.split(), by=["sh", "-c", 'exec "$@" 2>&- <&-', "sh"])
+    assert (done.returncode, done.stderr) == (run(*arguments.split()).returncode, "")
+    assert "tcptrace: " not in done.stdout
 
 
 @pytest.mark.kernel
@@ -306,10 +374,20 @@ def test_a_mistake_of_ours_is_not_passed_off_as_the_users() -> None:
         guarded(click.Command("broken", callback=lambda: 1 // 0), "tcptrace")
 
 
-@pytest.mark.xfail(strict=True, raises=click.FileError, reason="guarded() catches UsageError only, not every ClickException")
 def test_a_picture_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = ended(click.FileError("outage.svg", "Permission denied"), capsys)
-    assert code and "outage.svg" in said and "Permission denied" in said
+    cause, remedy = said.splitlines()
+    assert code == USAGE and "outage.svg" in cause and "Permission denied" in cause
+    assert remedy == "  try `tcptrace --help`"
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EBADF])
+def test_a_mistake_of_ours_with_a_file_is_not_passed_off_as_a_full_disk(number: int) -> None:
+    def broken() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        guarded(click.Command("broken", callback=broken), "tcptrace")
 
 
 class Lab:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.lab.terminal import terminal
 from tests.lab.trace import ROOT, lines, tcptrace
+from tracer.cli.errors import INTERRUPTED
 from tracer.demo.leftovers import STATE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -88,8 +90,29 @@ def test_ctrl_c_leaves_nothing_behind() -> None:
     assert left_behind() != set()
     demo.send_signal(signal.SIGINT)
     _, err = events_of(demo)
-    assert "Traceback" not in err
-    assert demo.returncode != -signal.SIGINT
+    assert "Traceback" not in err and "as arranged" not in err
+    assert demo.returncode == INTERRUPTED
+
+
+def test_ctrl_c_on_a_terminal_ends_the_demo_and_not_its_cast_first() -> None:
+    with terminal(tcptrace("demo"), 80, 40) as window:
+        window.wait(lambda lines: any("slow reader: slow-client[" in line for line in lines), seconds=30)
+        window.keys("C-c")
+        lines = window.wait(lambda lines: f"exit {INTERRUPTED}" in lines)
+        window.wait(lambda lines: "echo" in lines)
+    assert any(line.startswith("longest stall ") and ": slow-client[" in line for line in lines)
+    assert not any("sent: close-with-unread-data" in line or "Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whatever_asks_for_an_end_while_it_is_built_leaves_nothing_behind(number: int) -> None:
+    demo = start()
+    deadline = time.monotonic() + 20
+    while not left_behind() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    demo.send_signal(number)
+    _, err = demo.communicate(timeout=60)
+    assert b"Traceback" not in err and demo.returncode == INTERRUPTED
 
 
 def test_ctrl_c_while_it_is_built_leaves_nothing_behind() -> None:

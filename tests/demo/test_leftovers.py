@@ -175,7 +175,6 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.xfail(strict=True, reason="the notes are truncated before they are written anew: a kill in between loses them")
 def test_notes_that_cannot_be_added_to_stay_as_they_were(root: Path) -> None:
     notes = Notes(root)
     (path,) = root.glob("*.json")
@@ -183,6 +182,22 @@ def test_notes_that_cannot_be_added_to_stay_as_they_were(root: Path) -> None:
     with full_disk(), pytest.raises(OSError, match="File too large"):
         notes.add([os.getpid()])
     assert path.read_bytes() == before
+    assert list(root.iterdir()) == [path]
+
+
+def test_half_written_notes_of_a_killed_demo_are_removed_and_those_of_a_running_one_are_not(root: Path) -> None:
+    root.mkdir()
+    for name in (f"{GONE.pid}.draft", f"{os.getpid()}.draft", "x.draft"):
+        (root / name).write_text('{"owner"')
+    assert leftovers.clean(root) == []
+    assert [path.name for path in root.iterdir()] == [f"{os.getpid()}.draft"]
+
+
+def test_a_demo_that_cannot_write_its_notes_makes_nothing(root: Path) -> None:
+    root.mkdir()
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        Notes(root)
+    assert list(root.iterdir()) == [] and list(root.parent.iterdir()) == [root]
 
 
 @pytest.mark.kernel

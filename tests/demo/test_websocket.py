@@ -94,7 +94,6 @@ def test_of_a_stream_that_breaks_off_the_whole_frames_count(masked: bool) -> Non
         assert received((first + second)[:length]) == [(BINARY, b"one")]
 
 
-@pytest.mark.xfail(strict=True, reason="a length that breaks off is taken for 0: `_exactly(sock, size) or bytes(size)`")
 @pytest.mark.parametrize("head", [b"\x82\x7e", b"\x82\x7e\x01", b"\x82\x7f" + bytes(7), b"\x82\xfe\x01"])
 def test_a_length_that_breaks_off_is_no_frame(head: bytes) -> None:
     assert received(head) == []

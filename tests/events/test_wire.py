@@ -70,6 +70,8 @@ def _codes(text: str) -> list[str]:
         elif char == "s":
             codes.append(count + "s")
             count = ""
+        elif char == "x":
+            count = ""  # what the compiler puts behind the last field
         else:
             codes += [char] * int(count or 1)
             count = ""

@@ -65,8 +65,11 @@ def test_a_window_that_closed() -> None:
                 "match": "reader",
                 "readers": 1,
                 "last_read_s": 43.0,
+                "read_rate": 12345,
+                "arrival_rate": 0,
                 "thread_state": "S",
                 "wait_channel": "futex_wait_queue",
+                "cpu_share": 0.021,
             },
             "verdict": {
                 "phase": "stalled",

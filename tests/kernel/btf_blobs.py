@@ -227,7 +227,9 @@ def _holder(shape: Shape, name: str) -> Shape:
 
 def debian_6_1() -> Kernel:
     """6.1.192: the keepalive timer has moved, and `sk_timer` is there still but for MPTCP. No reasons, no icsk_rto_max."""
-    kernel = Kernel().without("inet_connection_sock.icsk_rto_max", "tcp_sock.tcp_usec_ts")
+    kernel = Kernel().without(
+        "inet_connection_sock.icsk_rto_max", "tcp_sock.tcp_usec_ts", "netns_ipv4.sysctl_tcp_syn_linear_timeouts"
+    )
     del kernel.struct("sock.sk_timer")["sk_timer"]
     kernel.struct("sock.sk_err")["(timers)"] = OneOf(sk_timer="timer_list", mptcp_retransmit_timer="timer_list")
     connection = kernel.struct("inet_connection_sock.icsk_rto")
@@ -289,14 +291,16 @@ MAINLINE: Shape = {
         "icsk_inet": "inet_sock",
         "icsk_retransmit_timer": "timer_list",
         **_each("u32", "icsk_rto icsk_rto_max icsk_user_timeout icsk_probes_tstamp"),
-        **_each("u8", "icsk_retransmits icsk_pending icsk_backoff icsk_probes_out"),
+        **_each("u8", "icsk_retransmits icsk_pending icsk_backoff icsk_syn_retries icsk_probes_out"),
         "icsk_ack": {"pending": "u8", "ato": "u32:8", "lrcv_flowlabel": "u32:20", "lrcvtime": "u32"},
     },
     "tcp_options_received": {"ts_recent": "u32", "tstamp_ok": "u16:1", "snd_wscale": "u16:4", "rcv_wscale": "u16:4"},
     "tcp_sock": {
         "inet_conn": "inet_connection_sock",
-        **_each("u32", "rcv_nxt copied_seq rcv_wup rcv_wnd write_seq snd_una snd_nxt snd_wnd packets_out retrans_stamp"),
-        **_each("u32", "rcv_tstamp keepalive_time keepalive_intvl mss_cache srtt_us"),
+        **_each(
+            "u32", "rcv_nxt copied_seq rcv_wup rcv_wnd write_seq snd_una snd_nxt snd_wnd max_window packets_out retrans_stamp"
+        ),
+        **_each("u32", "rcv_tstamp lsndtime keepalive_time keepalive_intvl mss_cache srtt_us"),
         **_each("u8", "keepalive_probes tcp_usec_ts"),
         "linger2": "int",
         "rx_opt": "tcp_options_received",
@@ -304,7 +308,8 @@ MAINLINE: Shape = {
     "ns_common": {"stashed": "u64", "inum": "u32"},
     "netns_ipv4": {
         **_each("int", "sysctl_tcp_keepalive_time sysctl_tcp_keepalive_intvl sysctl_tcp_fin_timeout"),
-        **_each("u8", "sysctl_tcp_keepalive_probes sysctl_tcp_retries2 sysctl_tcp_orphan_retries"),
+        **_each("u8", "sysctl_tcp_keepalive_probes sysctl_tcp_retries2 sysctl_tcp_orphan_retries sysctl_tcp_syn_retries"),
+        "sysctl_tcp_syn_linear_timeouts": "u8",
     },
     "net": {"ns": "ns_common", "ipv4": "netns_ipv4"},
     "net_device": {"nd_net": {"net": "net *"}},  # a possible_net_t of its own, to be taken away alone
@@ -316,5 +321,5 @@ MAINLINE: Shape = {
         "data": "u8 *",
     },
     "socket": {"state": "int", "sk": "sock *"},
-    "task_struct": {"tgid": "int", "group_leader": "task_struct *", "start_boottime": "u64", "comm": "u8[16]"},
+    "task_struct": {"flags": "u32", "tgid": "int", "group_leader": "task_struct *", "start_boottime": "u64", "comm": "u8[16]"},
 }

@@ -58,7 +58,7 @@ def test_on_6_19_the_write_timer_is_the_sockets() -> None:
     ("kernel", "missing"),
     [
         (Kernel, {"ICSK_TIMEOUT"}),
-        (debian_6_1, {"ICSK_RTO_MAX", "USEC_TS"}),
+        (debian_6_1, {"ICSK_RTO_MAX", "USEC_TS", "SYSCTL_SYN_LINEAR_TIMEOUTS"}),
         (linux_6_19, {"ICSK_TIMEOUT"}),
     ],
 )

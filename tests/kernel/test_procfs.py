@@ -196,7 +196,7 @@ def test_the_monitor_of_a_container_is_not_in_it(tmp_path: Path, name: str) -> N
 
 def test_a_thread_comes_with_state_channel_and_time(tmp_path: Path) -> None:
     put(tmp_path / "100/task/101", comm=b"gc\n", stat=stat(b"gc", state=b"D", user=5, system=6), wchan=b"futex_wait_queue")
-    assert procfs.thread(100, 101, NS, tmp_path) == Thread(NS, 100, 101, "gc", "D", "futex_wait_queue", 11 * TICK)
+    assert procfs.thread(100, 101, NS, tmp_path) == Thread(NS, 100, 101, "gc", "D", "futex_wait_queue", 11 * TICK, 1)
 
 
 @pytest.mark.parametrize("channel", [None, b"", b"0"])
@@ -313,11 +313,11 @@ def test_no_more_processes_are_remembered_than_allowed(tmp_path: Path) -> None:
     assert kept == [9, 8, 7]
 
 
-def test_a_process_exists_while_it_has_a_folder(tmp_path: Path) -> None:
-    home = put(tmp_path / "100")
-    assert procfs.exists(100, tmp_path)
-    home.rmdir()
-    assert not procfs.exists(100, tmp_path)
+def test_a_thread_has_its_process_and_what_is_gone_or_tells_nothing_has_none(tmp_path: Path) -> None:
+    put(tmp_path / "100", status=b"Name:\tjava\nTgid:\t100\nNgid:\t0\nPid:\t100\n")
+    put(tmp_path / "101", status=b"Name:\tTgid:\t7\nTgid:\t100\nPid:\t101\n")
+    put(tmp_path / "102", status=b"Name:\tjava\n")
+    assert [procfs.process_of(task, tmp_path) for task in (100, 101, 102, 103, 10**400)] == [100, 100, None, None, None]
 
 
 def test_this_process_for_real() -> None:
@@ -326,7 +326,7 @@ def test_this_process_for_real() -> None:
     assert found.executable == os.path.realpath(sys.executable)
     arguments = Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
     assert found.command_line == printable(arguments)
-    assert procfs.exists(os.getpid())
+    assert procfs.process_of(os.getpid()) == os.getpid()
 
 
 def test_a_thread_of_this_process_that_calls_itself_names() -> None:
@@ -364,7 +364,7 @@ def test_a_zombie_keeps_its_name_alone_until_it_is_waited_for() -> None:
         zombie = procfs.process(child.pid, NS)
         assert zombie is not None and (zombie.executable, zombie.command_line) == (None, None)
     assert processes.get(child.pid, NS) is None
-    assert procfs.process(child.pid, NS) is None and not procfs.exists(child.pid)
+    assert procfs.process(child.pid, NS) is None and procfs.process_of(child.pid) is None
 
 
 def test_a_programs_own_hostile_arguments_for_real() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,18 @@ def join(ends: tuple[tuple[str, Namespace], tuple[str, Namespace]], subnet: int 
         _ip("-n", name, "address", "add", f"{ip6}/64", "dev", device, "nodad")
         _ip("-n", name, "link", "set", device, "up")
         hosts.append(Host(name, namespace, ip, ip6))
+    for (name, _), device in zip(ends, devices, strict=True):
+        _wait_until_up(name, device)
     return hosts[0], hosts[1]
+
+
+def _wait_until_up(name: str, device: str) -> None:
+    """A link that has just been made loses its first packets, which TCP then sends again: that is none of the story."""
+    deadline = time.monotonic() + 5
+    while " state UP " not in _ip("-n", name, "-o", "link", "show", "dev", device):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{device} of {name} does not come up")
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -103,7 +115,8 @@ def _namespace() -> Iterator[tuple[str, Namespace]]:
         _ip("netns", "del", name)
 
 
-def _ip(*arguments: str) -> None:
+def _ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise AssertionError(f"ip {' '.join(arguments)}: {done.stderr}")
+    return done.stdout

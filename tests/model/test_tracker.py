@@ -32,8 +32,10 @@ from tracer.events.records import (
     Reset,
     Retransmit,
     Socket,
+    SockState,
     State,
     TcpState,
+    Thread,
     Timer,
     Window,
 )
@@ -44,19 +46,33 @@ MS = 1_000_000
 CLIENT, NGINX_FRONT, NGINX_BACK, SERVER = 0xA1, 0xB1, 0xB2, 0xC1
 
 
-def window_closes(stage: Stage, ns: int, side: str, **values: object) -> None:
-    found = local_closed(ns, **values) if side == "local" else peer_closed(ns, **values)  # type: ignore[arg-type]
+def window_just_closed(stage: Stage, ns: int, side: str, **values: Any) -> SockState:
+    """As the kernel tells it."""
+    found = local_closed(ns, **values) if side == "local" else peer_closed(ns, **values)
     stage.feed(Window(ns, None, found, side, 0))  # type: ignore[arg-type]
     stage.feed(Inspected(ns + MS, found))
+    return found
+
+
+def window_closes(stage: Stage, ns: int, side: str, **values: Any) -> None:
+    """And a look after 220 ms finds it closed still."""
+    look(stage, ns + 220 * MS, window_just_closed(stage, ns, side, **values))
+
+
+def look(stage: Stage, ns: int, found: SockState) -> None:
+    """The same, later."""
+    stage.feed(Inspected(ns, found._replace(jiffies=jiffies(ns))))
 
 
 class TestStalls:
     def test_a_closed_window_is_told_at_once_and_a_stall_after_200_ms(self) -> None:
         stage = Stage()
-        window_closes(stage, START, "local")
+        window_just_closed(stage, START, "local")
         assert stage.actions() == ["connection-seen", "window-closed"]
         assert stage.notices[1].window_side == "local" and stage.notices[1].ns == START
+        look(stage, START + 199 * MS, local_closed(START))
         assert stage.tick(START + 199 * MS) == []
+        look(stage, START + 200 * MS, local_closed(START))
         (changed,) = stage.tick(START + 200 * MS)
         assert changed.action == "verdict-changed" and changed.connection is not None
         assert changed.connection.verdict.phase is Phase.STALLED
@@ -66,13 +82,25 @@ class TestStalls:
         stage = Stage()
         for step in range(20):
             at = START + step * 300 * MS
-            window_closes(stage, at, "local")
+            window_just_closed(stage, at, "local")
             stage.tick(at + 100 * MS)
             open_again = sock(at + 150 * MS, rcv_nxt=9000 + step, copied_seq=9000 + step, rcv_wup=9000 + step)
             stage.feed(Inspected(at + 150 * MS, open_again))
             stage.tick(at + 250 * MS)
         assert "verdict-changed" not in stage.actions()
         assert stage.actions().count("window-opened") == 20
+
+    def test_a_stall_that_nothing_shows_to_last_is_not_claimed(self) -> None:
+        stage = Stage()
+        window_just_closed(stage, START, "local")
+        assert stage.only(START + SECOND).verdict.phase is Phase.OK
+
+    def test_a_window_that_is_closed_before_a_reader_who_reads_on_is_no_stall(self) -> None:
+        stage = Stage()
+        window_just_closed(stage, START, "local")
+        read = {"read_ns": START + SECOND - 100 * MS, "copied_seq": 300_000}
+        look(stage, START + SECOND, local_closed(START + SECOND, **read))
+        assert stage.only(START + SECOND).verdict.phase is Phase.OK
 
     def test_the_reader_is_named_by_process_and_thread_and_by_what_it_waits_for(self) -> None:
         stage = Stage()
@@ -129,7 +157,8 @@ class TestBacklogs:
     def test_unread_data_that_waits_for_a_second_is_a_backlog(self) -> None:
         stage = Stage()
         stage.feed(Socket(START, sock(START, rcv_nxt=1500)))
-        assert stage.only(START + SECOND // 2).verdict.phase is Phase.OK
+        assert stage.only(START + SECOND).verdict.phase is Phase.OK  # it may have been read since
+        look(stage, START + SECOND, sock(START, rcv_nxt=1500))
         assert stage.only(START + SECOND).verdict.phase is Phase.BACKLOGGED
 
     def test_a_reader_that_keeps_up_is_none_though_data_is_there_at_each_look(self) -> None:
@@ -159,13 +188,14 @@ class TestBacklogs:
 class TestUnanswered:
     def test_keepalive_probes_without_an_answer_have_a_deadline(self) -> None:
         stage = Stage()
-        values = {"flags": KEEPOPEN, "keepalive_intvl": 10 * HZ, "keepalive_expires": jiffies(START) + 10 * HZ}
+        silent = jiffies(START) - 8000 * HZ & 0xFFFFFFFF
+        values = {"flags": KEEPOPEN, "keepalive_intvl": 10 * HZ, "lrcvtime": silent, "rcv_tstamp": silent}
         found = sock(START, probes_out=2, keepalive_probes=5, **values)
         stage.feed(Timer(START, found, "keepalive", 3))
         view = stage.only(START)
         assert view.verdict.phase is Phase.UNANSWERED
         assert view.verdict.summary == (
-            "no answer from 10.0.0.2:40000; 2 of 5 keepalive probes unanswered; RST by keepalive in 40 s"
+            "no answer from 10.0.0.2:40000; 2 of 5 keepalive probes unanswered; RST by keepalive in 31 s"
         )
 
     def test_one_lost_segment_is_no_sign_but_two_retransmissions_are(self) -> None:
@@ -250,6 +280,16 @@ class TestEnds:
         (shown,) = stage.tracker.screen(START + SECOND).resets
         assert shown.reset is not None and (shown.reset.direction, shown.reset.cause) == (None, "retransmission-timeout")
 
+    def test_nor_does_it_where_a_process_holds_the_socket_still(self) -> None:
+        stage = Stage()
+        window_closes(stage, START, "peer")
+        ends = START + SECOND
+        stage.feed(State(ends, None, sock(ends), TcpState.ESTABLISHED, TcpState.CLOSE))
+        stage.tick(ends + SECOND // 10)
+        assert stage.actions()[-1] == "connection-closed"
+        stage.feed(Socket(ends - MS, peer_closed(ends - MS)))
+        assert stage.actions()[-1] == "connection-closed"
+
     def test_a_scan_that_met_a_socket_before_its_end_does_not_bring_it_back(self) -> None:
         stage = Stage()
         window_closes(stage, START, "local")
@@ -277,8 +317,11 @@ class TestEnds:
         assert (notice.local.port, notice.reset.cause) == (8443, "no-socket")
 
 
-def incident(stage: Stage, *, other_blocked: bool = False) -> None:
-    """Server → nginx → client on one host; the client stops reading, first one queue fills, then the other."""
+def incident(stage: Stage, *, other_blocked: bool = False, call: tuple[Any, ...] = ("epoll_wait", None)) -> None:
+    """Server → nginx → client on one host; the client stops reading, first one queue fills, then the other.
+
+    `call` is what nginx's thread waits in, and the descriptor that it writes to.
+    """
     client = {"sk": CLIENT, "local": ("10.0.1.2", 40000), "peer": ("10.0.1.1", 8443)}
     front = {"sk": NGINX_FRONT, "local": ("10.0.1.1", 8443), "peer": ("10.0.1.2", 40000)}
     back = {"sk": NGINX_BACK, "local": ("10.0.2.1", 50000), "peer": ("10.0.2.2", 8899)}
@@ -295,10 +338,12 @@ def incident(stage: Stage, *, other_blocked: bool = False) -> None:
         another = {"sk": 0xB9, "local": ("10.0.1.1", 8443), "peer": ("10.0.1.9", 40009)}
         window_closes(stage, START, "peer", **another)
         sockets[101].append(0xB9)
+    scanned = later + SECOND
     for pid, sks in sockets.items():
         for sk in sks:
-            stage.feed(Holder(later, sk, 1, pid, 3, NETNS, "comm"))
-    stage.feed(OwnersScanned(later, later))
+            stage.feed(Holder(scanned, sk, 1, pid, sk & 0xFF, NETNS, "comm"))
+    stage.feed(OwnersScanned(scanned, scanned))
+    stage.feed(Thread(scanned, 101, 101, "nginx", "S", "ep_poll", 0, 1, *call))
 
 
 class TestBlame:
@@ -314,11 +359,44 @@ class TestBlame:
             "client[100] does not read",
         )
 
-    def test_with_two_blocked_clients_nobody_is_accused_beyond_the_proxy(self) -> None:
+    def test_with_two_blocked_clients_nobody_is_accused_not_even_the_proxy(self) -> None:
         stage = Stage()
         incident(stage, other_blocked=True)
         server = next(v for v in stage.tracker.screen(START + 10 * SECOND).connections if v.local.port == 8899)
+        reader = server.verdict.slow_reader
+        assert (reader.side, reader.pid, reader.chain) == ("peer", None, ())
+        assert reader.doubt == "nginx[101] cannot write to 2 peers either, which may be why"
+        assert reader.doubt in server.verdict.summary
+
+    def test_of_two_the_one_that_its_thread_writes_to_is_the_cause(self) -> None:
+        stage = Stage()
+        incident(stage, other_blocked=True, call=("sendto", NGINX_FRONT & 0xFF))
+        server = next(v for v in stage.tracker.screen(START + 10 * SECOND).connections if v.local.port == 8899)
+        assert (server.verdict.slow_reader.pid, server.verdict.slow_reader.name) == (100, "client")
+
+    def test_a_thread_that_writes_elsewhere_is_kept_by_none_of_them(self) -> None:
+        stage = Stage()
+        incident(stage, call=("write", 1))
+        server = next(v for v in stage.tracker.screen(START + 10 * SECOND).connections if v.local.port == 8899)
         assert (server.verdict.slow_reader.pid, server.verdict.slow_reader.chain) == (101, ())
+
+    def test_a_thread_that_waits_for_something_else_may_be_a_victim_or_not(self) -> None:
+        stage = Stage()
+        incident(stage, call=(None, None))
+        server = next(v for v in stage.tracker.screen(START + 10 * SECOND).connections if v.local.port == 8899)
+        reader = server.verdict.slow_reader
+        assert (reader.pid, reader.doubt) == (None, "nginx[101] cannot write to 10.0.1.2:40000 either, which may be why")
+
+    def test_nobody_is_accused_before_all_descriptors_were_looked_at(self) -> None:
+        stage = Stage()
+        window_closes(stage, START, "local", reader_tgid=100, reader_tid=107)
+        assert stage.only(START + SECOND).verdict.slow_reader.pid is None
+        assert stage.only(START + SECOND).owner.pid == 100
+        stage.tick(START + SECOND)
+        assert stage.tracker.seeks_owners(START + SECOND)
+        stage.owned(START, java=local_closed(START).sk)
+        assert stage.only(START + 2 * SECOND).verdict.slow_reader.pid == 100
+        assert not stage.tracker.seeks_owners(START + 2 * SECOND)
 
     def test_a_process_that_holds_both_ends_is_not_its_own_victim(self) -> None:
         stage = Stage()
@@ -326,7 +404,8 @@ class TestBlame:
         theirs = {"sk": 2, "local": ("127.0.0.1", 40000), "peer": ("127.0.0.1", 8443)}
         window_closes(stage, START, "local", unread=5000, snd_nxt=7000, snd_una=7000, write_seq=7000, **ours)
         window_closes(stage, START, "peer", rcv_nxt=7000, copied_seq=7000, snd_una=6000, snd_nxt=6000, **theirs)
-        stage.feed(*(Holder(START, sk, 1, 100, sk, NETNS, "both") for sk in (1, 2)), OwnersScanned(START, START))
+        stage.feed(*(Holder(START, sk, 1, 100, sk, NETNS, "both") for sk in (1, 2)))
+        stage.feed(OwnersScanned(START + SECOND, START + SECOND))
         for view in stage.tracker.screen(START + SECOND).connections:
             assert view.verdict.slow_reader.chain == ()
             assert view.verdict.slow_reader.pid == 100

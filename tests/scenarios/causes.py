@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.lab.actor import Actor, fill
-from tests.scenarios.scenario import Expected, Lab, Slow, Truth, scenario
+from tests.scenarios.scenario import Lab, Slow, Truth, scenario
+from tests.scenarios.steps import CONDITIONAL
 
-CONDITIONAL = Expected("reset", "close-with-unread-data", "conditional")
 RESET_NOW = "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from tests.lab.actor import Actor, fill
-from tests.scenarios.scenario import INTERVAL_S, NOTHING, Expected, Lab, Slow, Truth, local_port, now, phase, scenario, traced
-
-TCP_USER_TIMEOUT: Final = 18
-TCP_RTO_MAX_MS: Final = 44
-
-KEEPALIVE = Expected("reset", "keepalive", "kernel-timer")
-PERSIST = Expected("timeout", "persist", "kernel-timer")
-RETRANSMISSION = Expected("timeout", "retransmission", "kernel-timer")
-ORPHAN = Expected("timeout", "orphan", "kernel-timer")
+from tests.lab.actor import fill
+from tests.scenarios.scenario import INTERVAL_S, NOTHING, Expected, Lab, Slow, Truth, now, phase, scenario, traced
+from tests.scenarios.steps import (
+    KEEPALIVE,
+    ORPHAN,
+    PERSIST,
+    RETRANSMISSION,
+    TCP_RTO_MAX_MS,
+    failed,
+    gone,
+    keepalive,
+    since_unanswered,
+    user_timeout,
+)
 
 
 @traced("--all")
@@ -24,7 +26,7 @@ def orphan_in_fin_wait2(lab: Lab) -> Truth:
     port = lab.connect(client, server, there.ip)
     client.do("s.close()")
     steady = now()
-    return Truth(port, "none", forecast=ORPHAN, ended=_gone(client, port, 80), steady=steady)
+    return Truth(port, "none", forecast=ORPHAN, ended=gone(client, port, 80), steady=steady)
 
 
 @scenario
@@ -32,9 +34,9 @@ def keepalive_of_the_socket(lab: Lab) -> Truth:
     """TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, and the peer falls silent."""
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
-    client.do(_keepalive(1, 1, 4))
+    client.do(keepalive(1, 1, 4))
     there.drop(f"tcp dport {lab.port}")
-    return Truth(port, "keepalive-timeout", forecast=KEEPALIVE, ended=_failed(client))
+    return Truth(port, "keepalive-timeout", forecast=KEEPALIVE, ended=failed(client))
 
 
 @scenario
@@ -46,7 +48,7 @@ def keepalive_of_the_namespace(lab: Lab) -> Truth:
     port = lab.connect(client, server, there.ip6)
     client.do("s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)")
     there.drop(f"tcp dport {lab.port}")
-    return Truth(port, "keepalive-timeout", forecast=KEEPALIVE, ended=_failed(client))
+    return Truth(port, "keepalive-timeout", forecast=KEEPALIVE, ended=failed(client))
 
 
 @scenario
@@ -54,10 +56,10 @@ def keepalive_with_user_timeout(lab: Lab) -> Truth:
     """With TCP_USER_TIMEOUT the number of probes does not count."""
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
-    client.do(_keepalive(1, 1, 50) + _user_timeout(4500))
+    client.do(keepalive(1, 1, 50) + user_timeout(4500))
     there.drop(f"tcp dport {lab.port}")
     forecast = Expected("reset", "user-timeout", "kernel-timer")
-    return Truth(port, "user-timeout", forecast=forecast, ended=_failed(client))
+    return Truth(port, "user-timeout", forecast=forecast, ended=failed(client))
 
 
 @scenario
@@ -65,7 +67,7 @@ def persist_answered(lab: Lab) -> Truth:
     """A peer that answers its probes is never given up: no countdown."""
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
-    client.do(_keepalive(1, 1, 2))  # does not run while data is unsent
+    client.do(keepalive(1, 1, 2))  # does not run while data is unsent
     fill(client)
     lab.stalled(port)
     client.do("time.sleep(4)")
@@ -81,8 +83,8 @@ def persist_unanswered(lab: Lab) -> Truth:
     fill(client)
     lab.stalled(port)
     there.drop(f"tcp dport {lab.port}")
-    steady = _unanswered(lab, port)
-    return Truth(port, "probe-timeout", Slow("peer", server.pid), PERSIST, _failed(client), steady)
+    steady = since_unanswered(lab, port)
+    return Truth(port, "probe-timeout", Slow("peer", server.pid), PERSIST, failed(client), steady)
 
 
 @scenario
@@ -90,11 +92,11 @@ def persist_with_user_timeout(lab: Lab) -> Truth:
     """TCP_USER_TIMEOUT ends a stalled connection though every probe is answered."""
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
-    client.do(_user_timeout(5000))
+    client.do(user_timeout(5000))
     fill(client)
     steady = now() + INTERVAL_S
     forecast = Expected("timeout", "user-timeout", "kernel-timer")
-    return Truth(port, "user-timeout", Slow("peer", server.pid), forecast, _failed(client), steady)
+    return Truth(port, "user-timeout", Slow("peer", server.pid), forecast, failed(client), steady)
 
 
 @scenario
@@ -108,7 +110,7 @@ def persist_of_an_orphan(lab: Lab) -> Truth:
     lab.stalled(port)
     client.do("s.close()")
     steady = now()
-    return Truth(port, "orphan", Slow("peer", server.pid), ORPHAN, _gone(client, port), steady)
+    return Truth(port, "orphan", Slow("peer", server.pid), ORPHAN, gone(client, port), steady)
 
 
 @scenario
@@ -122,8 +124,8 @@ def persist_of_an_orphan_unanswered(lab: Lab) -> Truth:
     lab.stalled(port)
     client.do("s.close()")
     there.drop(f"tcp dport {lab.port}")
-    steady = _unanswered(lab, port)
-    return Truth(port, "orphan", Slow("peer", server.pid), ORPHAN, _gone(client, port), steady)
+    steady = since_unanswered(lab, port)
+    return Truth(port, "orphan", Slow("peer", server.pid), ORPHAN, gone(client, port), steady)
 
 
 @scenario
@@ -134,7 +136,7 @@ def retransmission(lab: Lab) -> Truth:
     port = lab.connect(client, server, there.ip)
     there.drop(f"tcp dport {lab.port}")
     client.do("s.send(b'hello')")
-    return Truth(port, "retransmission-timeout", forecast=RETRANSMISSION, ended=_failed(client))
+    return Truth(port, "retransmission-timeout", forecast=RETRANSMISSION, ended=failed(client))
 
 
 @scenario
@@ -142,11 +144,11 @@ def retransmission_with_user_timeout(lab: Lab) -> Truth:
     """TCP_USER_TIMEOUT instead of tcp_retries2."""
     _, there, client, server = lab.two()
     port = lab.connect(client, server, there.ip)
-    client.do(_user_timeout(4000))
+    client.do(user_timeout(4000))
     there.drop(f"tcp dport {lab.port}")
     client.do("s.send(b'hello')")
     forecast = Expected("timeout", "user-timeout", "kernel-timer")
-    return Truth(port, "user-timeout", forecast=forecast, ended=_failed(client))
+    return Truth(port, "user-timeout", forecast=forecast, ended=failed(client))
 
 
 @scenario
@@ -157,7 +159,7 @@ def retransmission_of_an_orphan(lab: Lab) -> Truth:
     port = lab.connect(client, server, there.ip)
     there.drop(f"tcp dport {lab.port}")
     client.do("s.send(b'hello'); s.close()")
-    return Truth(port, "orphan", forecast=ORPHAN, ended=_gone(client, port))
+    return Truth(port, "orphan", forecast=ORPHAN, ended=gone(client, port))
 
 
 @scenario
@@ -172,44 +174,3 @@ def a_lost_segment_is_no_end(lab: Lab) -> Truth:
     server.do("s.recv(5)")
     lab.wait(port, lambda one: one["event"]["action"] == "verdict-changed" and phase(one) == "ok")
     return Truth(port, forecast=NOTHING)
-
-
-def _keepalive(idle: int, interval: int, probes: int) -> str:
-    return (
-        "s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1);"
-        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, {idle});"
-        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, {interval});"
-        f"s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, {probes});"
-    )
-
-
-def _user_timeout(ms: int) -> str:
-    return f"s.setsockopt(socket.IPPROTO_TCP, {TCP_USER_TIMEOUT}, {ms})"
-
-
-def _failed(client: Actor) -> float:
-    """When the kernel tells the application of the end: that wakes it where it waits."""
-    answer = client.do("""
-p = select.poll(); p.register(s, 0)
-ends = [flags for _, flags in p.poll(60000)]
-answer = time.monotonic() if ends and ends[0] & select.POLLERR else 0
-""")
-    assert isinstance(answer, float), "the connection did not end"
-    return answer
-
-
-def _gone(client: Actor, port: int, seconds: int = 40) -> float:
-    """When /proc/net/tcp of the client's host no longer lists the connection."""
-    answer = client.do(f"""
-end = time.monotonic() + {seconds}
-while ":{port:04X} " in open("/proc/thread-self/net/tcp").read() and time.monotonic() < end: time.sleep(0.02)
-answer = time.monotonic() if time.monotonic() < end else 0
-""")
-    assert isinstance(answer, float), "the connection did not end"
-    return answer
-
-
-def _unanswered(lab: Lab, port: int) -> float:
-    """When the first verdict says so: from then on, nothing changes."""
-    lab.trace.wait("verdict-changed", seconds=15, where=lambda one: local_port(one) == port and phase(one) == "unanswered")
-    return now() - 0.05

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from tests.lab.trace import Event
-from tests.scenarios.scenario import NOBODY, NOTHING, Expected, Slow, Truth, local_port
+from tests.scenarios.scenario import NOBODY, NOTHING, Expected, Slow, Truth, local_port, netns
 
 ERROR_S = 0.3
 ERROR_SHARE = 0.02
@@ -36,7 +36,7 @@ class Result:
 
 def judge(name: str, truth: Truth, events: list[Event], pids: set[int], offset: float) -> Result:
     """`events` are all of the scenario's ports, `pids` its processes; `offset` takes CLOCK_MONOTONIC to UTC, in seconds."""
-    mine = [one for one in events if local_port(one) == truth.end]
+    mine = [one for one in events if local_port(one) == truth.end and truth.netns in (None, netns(one))]
     last = _last_verdict(mine)
     cause, slow, forecast = _cause(mine), _slow(last), _forecast(last)
     error, exact = _error(truth, mine, offset)

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 
 from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
-from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port
+from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port, netns
 
 AT_ONCE = 12
+TRACES_AT_ONCE = 3
 
 
 def run(
@@ -26,23 +27,33 @@ def run(
     program = "tests.lab.reasonless" if reasonless else "tracer"
     numbered = list(enumerate(scenarios))
     shared = [(number, one) for number, one in numbered if one.own_trace is None]
+    apart = [(number, one) for number, one in numbered if one.own_trace is not None and not one.alone]
+    alone = [(number, one) for number, one in numbered if one.alone]
     results: dict[int, Result] = {}
     if shared:
         ports = f"{FIRST_PORT}-{FIRST_PORT + len(numbered) * PORTS_EACH - 1}"
         with watching("--port", ports, program=program) as trace, ThreadPoolExecutor(at_once) as pool:
             played = {number: pool.submit(_play, number, one, trace, done) for number, one in shared}
             results |= {number: future.result() for number, future in played.items()}
-    for number, one in numbered:
-        if one.own_trace is not None:
-            first = FIRST_PORT + number * PORTS_EACH
-            trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *one.own_trace, program=program)
-            try:
-                trace.wait("stream-started")
-                results[number] = _play(number, one, trace, done)
-                trace.stop()
-            finally:
-                trace.abandon()
+    with ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+        played = {number: pool.submit(_play_apart, number, one, program, done) for number, one in apart}
+        results |= {number: future.result() for number, future in played.items()}
+    for number, one in alone:
+        results[number] = _play_apart(number, one, program, done)
     return [results[number] for number, _ in numbered]
+
+
+def _play_apart(number: int, one: Scenario, program: str, done: Callable[[Result], None]) -> Result:
+    """Under a trace of its own."""
+    first = FIRST_PORT + number * PORTS_EACH
+    trace = Trace("--port", f"{first}-{first + PORTS_EACH - 1}", *(one.own_trace or ()), program=one.program or program)
+    try:
+        trace.wait("stream-started")
+        result = _play(number, one, trace, done)
+        trace.stop()
+        return result
+    finally:
+        trace.abandon()
 
 
 def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], None]) -> Result:
@@ -60,7 +71,7 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
 
 def _judged(name: str, truth: Truth, lab: Lab) -> Result:
     ports = range(lab.port, lab.port + PORTS_EACH)
-    events = [one for one in lab.trace.of() if _ends(one) & set(ports)]
+    events = [one for one in lab.trace.of() if _ends(one) & set(ports) and netns(one) in (None, *lab.netns)]
     offset = time.time() - time.monotonic()
     result = judge(name, truth, events, lab.pids, offset)
     if result.passed:

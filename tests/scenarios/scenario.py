@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from tests.lab import hosts
 from tests.lab.actor import Actor, actor, connect
 from tests.lab.hosts import Host
 from tests.lab.trace import Event, Trace
+from tracer.demo.processes import identity, kill
+
+_T = TypeVar("_T")
+_Hosts = TypeVar("_Hosts", bound=tuple[Host, ...])
 
 FIRST_PORT: Final = 20_000
 PORTS_EACH: Final = 10
@@ -67,36 +72,82 @@ class Truth:
     """Why the kernel gives no way to tell the process, where it may stay unknown."""
     quiet: bool = False
     """Healthy: there may be no alert at all."""
+    netns: int | None = None
+    """Of the connection, where others have the same port."""
     check: Callable[[list[Event]], str] = lambda _: ""
     """Looks at the end's events for what is particular to the story; what is wrong with them."""
 
 
 class Lab:
-    """What a scenario plays with; it ends with the scenario. `pids` are its processes: no other may be named as an owner."""
+    """What a scenario plays with; it ends with the scenario.
+
+    `pids` are its processes: no other may be named as an owner. `netns` are its namespaces: what is left in those of an
+    earlier run, with the same ports, is none of its business.
+    """
 
     def __init__(self, number: int, trace: Trace, stack: ExitStack) -> None:
         self.port = FIRST_PORT + number * PORTS_EACH
         self.trace = trace
         self.pids: set[int] = set()
+        self.netns: set[int] = set()
         self._stack = stack
 
     def alone(self) -> Host:
         """A host that talks to itself."""
-        return self._stack.enter_context(hosts.alone())
+        return self._known((self.use(hosts.alone()),))[0]
 
     def pair(self) -> tuple[Host, Host]:
         """Two hosts with a link between them."""
-        return self._stack.enter_context(hosts.pair())
+        return self._known(self.use(hosts.pair()))
 
     def row(self) -> tuple[Host, Host, Host]:
         """Three hosts, the middle one linked to both others."""
-        return self._stack.enter_context(hosts.row())
+        return self._known(self.use(hosts.row()))
 
     def actor(self, host: Host, name: str) -> Actor:
         """A process on a host."""
-        one = self._stack.enter_context(actor(host, name))
+        one = self.use(actor(host, name))
         self.pids.add(one.pid)
         return one
+
+    def use(self, context: AbstractContextManager[_T]) -> _T:
+        """What the context gives, for as long as the scenario plays."""
+        return self._stack.enter_context(context)
+
+    def folder(self) -> str:
+        """A folder that goes with the scenario."""
+        return self.use(tempfile.TemporaryDirectory(prefix="tcptrace-test-"))
+
+    def cleanup(self, undo: Callable[[], object]) -> None:
+        """Is called when the scenario is over, the last one first."""
+        self._stack.callback(undo)
+
+    def forked(self, parent: Actor, code: str = "", name: str = "child") -> int:
+        """A child of an actor, with all that it holds; it runs the code, then waits for its end. Its pid."""
+        pid = parent.do(f"""
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    named({name!r})
+    exec({code!r}, globals())
+    time.sleep(60)
+    os._exit(0)
+answer = child
+""")
+        assert isinstance(pid, int)
+        return self.own(pid)
+
+    def own(self, pid: int) -> int:
+        """A process that an actor started is the scenario's too, and ends with it."""
+        who = identity(pid)
+        assert who is not None, f"process {pid} has died"
+        self._stack.callback(kill, who)
+        self.pids.add(pid)
+        return pid
+
+    def _known(self, made: _Hosts) -> _Hosts:
+        self.netns |= {host.namespace.inode for host in made}
+        return made
 
     def two(self) -> tuple[Host, Host, Actor, Actor]:
         """Two hosts, a client on the first and a server on the other."""
@@ -132,6 +183,10 @@ class Scenario(NamedTuple):
     play: Callable[[Lab], Truth]
     own_trace: tuple[str, ...] | None
     """Options of a `watch` of its own; None: it shares one with the others."""
+    program: str | None = None
+    """What runs that `watch`, if it is not tcptrace as it is."""
+    alone: bool = False
+    """It needs the machine for itself."""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -139,22 +194,24 @@ SCENARIOS: Final[dict[str, Scenario]] = {}
 
 def scenario(function: Callable[[Lab], Truth]) -> Callable[[Lab], Truth]:
     """Registers a story under its function's name."""
-    name = function.__name__.replace("_", "-")
-    assert name not in SCENARIOS, name
-    SCENARIOS[name] = Scenario(name, function, None)
-    return function
+    return _register(Scenario(_name(function), function, None))
 
 
-def traced(*options: str) -> Callable[[Callable[[Lab], Truth]], Callable[[Lab], Truth]]:
-    """Registers a story that needs a `watch` of its own, with these options."""
+def traced(
+    *options: str, program: str | None = None, alone: bool = False
+) -> Callable[[Callable[[Lab], Truth]], Callable[[Lab], Truth]]:
+    """Registers a story that needs a `watch` of its own, with these options, run by this program."""
+    return lambda function: _register(Scenario(_name(function), function, options, program, alone))
 
-    def register(function: Callable[[Lab], Truth]) -> Callable[[Lab], Truth]:
-        name = function.__name__.replace("_", "-")
-        assert name not in SCENARIOS, name
-        SCENARIOS[name] = Scenario(name, function, options)
-        return function
 
-    return register
+def _register(one: Scenario) -> Callable[[Lab], Truth]:
+    assert one.name not in SCENARIOS, one.name
+    SCENARIOS[one.name] = one
+    return one.play
+
+
+def _name(function: Callable[[Lab], Truth]) -> str:
+    return function.__name__.replace("_", "-")
 
 
 def local_port(event: Event) -> int | None:
@@ -162,6 +219,13 @@ def local_port(event: Event) -> int | None:
     port = (event["tcptrace"].get("connection") or {}).get("local", {}).get("port")
     assert port is None or isinstance(port, int)
     return port
+
+
+def netns(event: Event) -> int | None:
+    """The network namespace that its connection is in."""
+    found = (event["tcptrace"].get("connection") or {}).get("netns")
+    assert found is None or isinstance(found, int)
+    return found
 
 
 def phase(event: Event) -> str | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.builders import START
-from tests.views import NOW, RESET, reset_notice, screen, view
-from tracer.model.findings import Endpoint, Notice
+from tests.views import NOW, RESET, reset_notice, screen, verdict, view
+from tracer.model.findings import Endpoint, Notice, Phase, SlowReader, Totals
 from tracer.view.ending import Tally
 from tracer.view.lines import line
 
@@ -49,3 +49,20 @@ def test_the_summary_tells_what_nobody_may_have_seen() -> None:
         "2 sent: close-with-unread-data, java[32278]/worker-1",
     ]
     assert NOW > START
+
+
+def test_a_stall_that_lasts_is_as_long_as_on_the_last_screen() -> None:
+    tally = Tally()
+    tally.add([Notice("verdict-changed", START, view(verdict=verdict(stalled_s=0.2), totals=Totals()))])
+    assert tally.lines(screen(view(totals=Totals())), 60.0)[1].startswith("longest stall 43 s: java[32278]/worker-1 on ")
+
+
+def test_who_was_slow_is_still_known_when_nobody_is_any_more() -> None:
+    nobody = verdict(phase=Phase.OK, stalled_s=None, slow_reader=SlowReader("none"))
+    opened = Notice("window-opened", NOW, view(verdict=nobody, totals=Totals(1, 6, 50.0)), window_side="local")
+    tally = Tally()
+    tally.add([Notice("verdict-changed", START, view()), opened])
+    assert tally.lines(screen(), 60.0)[1].startswith("longest stall 50 s: java[32278]/worker-1 on ")
+    unseen = Tally()
+    unseen.add([opened])
+    assert unseen.lines(screen(), 60.0)[1] == "longest stall 50 s: 172.28.72.119:63132 > 172.28.72.117:8443"

@@ -52,3 +52,34 @@ def test_a_snapshot_fits_the_terminal() -> None:
             lines = window.wait(lambda lines: "exit 0" in lines)
         assert sum(line.startswith("ok ") and f"{there.ip}:{PORT}" in line for line in lines) == 2
         assert all(cell_len(line) <= 80 for line in lines)
+
+
+def test_what_was_there_already_is_on_the_first_screen_with_its_names_and_a_resize_waits_for_no_interval() -> None:
+    with (
+        hosts.pair() as (here, there),
+        actor(here, "\x1b[31m[red]\x07") as client,
+        actor(there, "[/]\x1b]0;owned") as server,
+    ):
+        connect(client, server, there.ip, PORT, rcvbuf=32768, sndbuf=32768)
+        client.do("s.send(b'hello')")
+        fill(client)
+        slow = rf"[/]\x1b]0;owned[{server.pid}]"
+        with terminal(tcptrace("watch", "--port", str(PORT), "--interval", "60"), 80, 24) as window:
+            window.wait(lambda lines: any("tcptrace: attaching to the kernel" in line for line in lines))
+            lines = window.wait(lambda lines: any(line.startswith("tcptrace on ") for line in lines))
+            assert sum(f"slow reader: {slow}" in line for line in lines) == 2
+            assert rf"  {slow} > \x1b[31m[red]\x07[{client.pid}]" in lines
+            window.resize(200, 24)
+            lines = window.wait(lambda lines: any(line.startswith("PHASE") for line in lines), seconds=2)
+            assert sum(slow in line for line in lines) == 2  # a row each
+            window.resize(80, 24)
+            window.keys("C-c")
+            lines = window.wait(lambda lines: "exit 0" in lines)
+            assert any(line.startswith("longest stall ") and f": {slow} on " in line for line in lines)
+            assert not any("attaching" in line for line in lines)
+
+
+def test_a_terminal_that_can_do_nothing_gets_lines() -> None:
+    with terminal(["env", "TERM=dumb", *tcptrace("watch", "--port", "1", "--duration", "0.2")], 80, 24) as window:
+        lines = window.wait(lambda lines: "exit 0" in lines)
+    assert [line for line in lines if line] == ["exit 0", "echo"]

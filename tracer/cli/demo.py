@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
 import click
+from click.utils import LazyFile
 
 from tracer.cli import options
 from tracer.cli.output import host_name
 from tracer.cli.session import output_for, watch
 from tracer.cli.tracing import attached, clock_offset_ns
 from tracer.demo import leftovers, story
-from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident
+from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident, require_root
+from tracer.kernel import checks
 from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.selection import Selection
 from tracer.view import picture
@@ -28,7 +34,9 @@ AFTERMATH_S: Final = 5.0
 @click.option("--json", "as_json", is_flag=True, help="The event stream on stdout; the story goes to stderr.")
 @click.option("--clean", is_flag=True, help="Only remove what a demo left behind that was killed.")
 @click.option(
-    "--svg", type=click.File("w", encoding="utf-8"), help="Write a picture of the screen as the stall was at its end."
+    "--svg",
+    type=click.File("w", encoding="utf-8"),
+    help="Write a picture of the screen as the stall was at its end.",
 )
 def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
     """Reproduce an outage with a real nginx in network namespaces of its own, watch it live, and tell the story.
@@ -42,28 +50,49 @@ def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
       sudo tcptrace demo --json > outage.ndjson
       sudo tcptrace demo --svg outage.svg
     """
+    require_root()
+    _end_in_order()
     for line in leftovers.clean():
         click.echo(line, err=True)
     if clean:
         return 0
+    checks.require()  # before anything is built
+    if isinstance(svg, LazyFile):
+        svg.open()  # not when the demo is over
     filters = options.Filters((range(PORT, PORT + 1), range(UPSTREAM_PORT, UPSTREAM_PORT + 1)), Selection())
-    click.echo("tcptrace: building three hosts, nginx, a server and two clients; it takes about 30 s", err=True)
+    click.echo("tcptrace: building three hosts, nginx, a server, two clients; about 30 s in all", err=True)
     with Incident() as incident, attached(filters) as tracing:
         plot = story.Plot(incident.cast)
         output = _Recorded(output_for(as_json, filters.words(), tracing), plot)
         programs = tracing.programs
-        watch(tracing, output, filters, 1.0, None, _directions(incident))
+        if watch(tracing, output, filters, 1.0, None, _directions(incident)):
+            raise KeyboardInterrupt  # half a story would be told as one that went wrong
         errors, offset = incident.nginx_errors(), clock_offset_ns()
         lines = story.tell(plot, errors, incident.cast, offset)
-        checks = story.verify(plot, errors, incident.cast, offset)
+        claims = story.verify(plot, errors, incident.cast, offset)
     if svg is not None and output.stalled is not None:
         wanted = len(programs.attached) + len(programs.missing)
         header = Header(host_name(), CALM_S + STALL_S, filters.words(), len(programs.attached), wanted, tuple(programs.missing))
         svg.write(picture.svg(output.stalled, header, "sudo tcptrace demo"))
     click.echo("", err=as_json)
     for line in lines:
-        click.echo(line, err=as_json)
-    return _report(checks, to_stderr=as_json)
+        click.echo(_wrapped(line, sys.stderr if as_json else sys.stdout), err=as_json)
+    return _report(claims, to_stderr=as_json)
+
+
+def _end_in_order() -> None:
+    """Whatever asks for an end gets the same as Ctrl-C: all that was made is removed first."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _wrapped(line: str, stream: TextIO) -> str:
+    """The line broken between words where it goes to a terminal; in a pipe it stays whole."""
+    if not stream.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _report(checks: Sequence[story.Check], *, to_stderr: bool) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tracer.cli import options
 from tracer.cli.output import Json, host_name, stream_facts
-from tracer.cli.tracing import Tracing, attached, clock_offset_ns
+from tracer.cli.tracing import Tracing, attached, clock_offset_ns, progress
 from tracer.events.wire import decode
 from tracer.model.findings import Notice
 from tracer.model.tracker import Tracker
@@ -45,7 +45,8 @@ def command(
     filters = options.chosen(ports, pids, peers, everything)
     with attached(filters) as tracing:
         tracker = Tracker(filters.selection)
-        take(tracing, tracker)
+        with progress("looking at all connections"):
+            take(tracing, tracker)
         now = time.monotonic_ns()
         screen = tracker.screen(now, everything=everything)
         programs = tracing.programs

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import click
 
 from tracer.cli.options import Filters
 from tracer.errors import TcptraceError
@@ -30,6 +33,15 @@ def attached(filters: Filters, modules: Sequence[str] = ()) -> Iterator[Tracing]
     `modules` are imported meanwhile: the compiler takes most of the start, and none of Python's lock.
     """
     checks.require()
+    with progress("attaching to the kernel"):
+        tracing = _attach(filters, modules)
+    try:
+        yield tracing
+    finally:
+        tracing.programs.close()
+
+
+def _attach(filters: Filters, modules: Sequence[str]) -> Tracing:
     try:
         layout = layouts.resolve(Btf.load())
     except (OSError, BtfError) as error:
@@ -44,9 +56,24 @@ def attached(filters: Filters, modules: Sequence[str] = ()) -> Iterator[Tracing]
         imports.join()
     try:
         programs.calibrate()
-        yield Tracing(loaded, layout)
-    finally:
+    except BaseException:
         loaded.close()
+        raise
+    return Tracing(loaded, layout)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Says on a terminal what takes a moment, for as long as it does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    text = f"tcptrace: {what} …"
+    click.echo(f"{text}", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo(f"\r{'':{len(text)}}\r", nl=False, err=True)
 
 
 def _import(modules: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from ipaddress import IPv4Network, IPv6Network
 
 import click
@@ -13,8 +12,20 @@ from tracer.cli.tracing import attached
 
 @click.command("watch")
 @options.filters
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
+@click.option(
+    "--interval",
+    type=options.Seconds(0.1, 60),
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between looks.",
+)
+@click.option(
+    "--duration",
+    type=options.Seconds(0, options.LONGEST_S, min_open=True),
+    metavar="SECONDS",
+    help="Time until it stops by itself.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 def command(
     ports: tuple[range, ...],
@@ -37,7 +48,7 @@ def command(
       sudo tcptrace watch --json --duration 60 > events.ndjson
     """
     filters = options.chosen(ports, pids, peers, everything)
-    modules = ["tracer.cli.session"] if as_json or not sys.stdout.isatty() else ["tracer.cli.session", "tracer.cli.live"]
+    modules = ["tracer.cli.session", "tracer.cli.live"] if options.table_is_wanted(as_json) else ["tracer.cli.session"]
     with attached(filters, modules) as tracing:
         from tracer.cli.session import output_for, watch
 

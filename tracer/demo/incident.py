@@ -37,6 +37,12 @@ class Cast:
     quick_end: Endpoint
 
 
+def require_root() -> None:
+    """Raises TcptraceError: neither making nor removing works without."""
+    if os.geteuid():
+        raise TcptraceError("the demo makes network namespaces, which needs root", "run it with sudo")
+
+
 class Incident:
     """Built on entry, gone on exit. Raises TcptraceError where something that it needs is missing."""
 
@@ -50,8 +56,7 @@ class Incident:
         self._notes: leftovers.Notes | None = None
 
     def __enter__(self) -> Self:
-        if os.geteuid():
-            raise TcptraceError("the demo makes network namespaces, which needs root", "run it with sudo")
+        require_root()
         leftovers.clean()
         self._notes = leftovers.Notes()
         try:

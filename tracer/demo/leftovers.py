@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from tracer.kernel.namespaces import NAMED
 
 STATE: Final = Path("/run/tcptrace-demo")
 _PREFIX: Final = "tcptrace-demo-"
+_DRAFT: Final = ".draft"
 
 
 class Notes:
@@ -28,9 +30,10 @@ class Notes:
         self._path = root / f"{owner.pid}.json"
         self._owner = owner
         self._children: list[Identity] = []
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self.folder.chmod(0o755)  # nginx's worker is not root
+        self.folder = Path(tempfile.gettempdir(), _PREFIX + secrets.token_hex(8))
         self._write()
+        self.folder.mkdir()
+        self.folder.chmod(0o755)  # nginx's worker is not root
 
     def add(self, pids: Iterable[int]) -> None:
         """Processes that were started."""
@@ -44,8 +47,15 @@ class Notes:
         return done
 
     def _write(self) -> None:
+        """Whole or not at all: a kill in between must not lose what the notes said before."""
         text = json.dumps({"owner": self._owner, "children": self._children, "folder": str(self.folder)})
-        self._path.write_text(text, encoding="utf-8")
+        draft = self._path.with_suffix(_DRAFT)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(self._path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def clean(root: Path = STATE) -> list[str]:
@@ -65,6 +75,9 @@ def clean(root: Path = STATE) -> list[str]:
             continue
         done += _remove(owner.pid, children, folder)
         path.unlink(missing_ok=True)
+    for draft in root.glob(f"*{_DRAFT}"):
+        if not (draft.stem.isdigit() and processes.identity(int(draft.stem))):
+            draft.unlink(missing_ok=True)
     return done
 
 

@@ -47,7 +47,10 @@ def kill(process: Identity, number: int = signal.SIGKILL) -> None:
 def start(
     command: Sequence[str], namespace: Namespace, *, death: int = signal.SIGKILL, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Starts a program in a network namespace. It gets the signal `death` when we die, however we do."""
+    """Starts a program in a network namespace. It gets the signal `death` when we die, however we do.
+
+    It is in a session of its own: Ctrl-C is for us, who end the play in order.
+    """
     parent = os.getpid()
 
     def prepare() -> None:
@@ -56,7 +59,8 @@ def start(
             os._exit(1)  # it died before we asked
 
     with entered(namespace):
-        return subprocess.Popen(command, preexec_fn=prepare, **{"stdin": subprocess.DEVNULL, **options})
+        options = {"stdin": subprocess.DEVNULL, "start_new_session": True, **options}
+        return subprocess.Popen(command, preexec_fn=prepare, **options)
 
 
 def start_module(module: str, arguments: Sequence[str], namespace: Namespace) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:

@@ -81,7 +81,10 @@ def frames(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
             raise ProtocolError("a frame in pieces")
         if length >= 126:
             size, form = (2, "!H") if length == 126 else (8, "!Q")
-            (length,) = struct.unpack(form, _exactly(sock, size) or bytes(size))
+            extended = _exactly(sock, size)
+            if extended is None:
+                return
+            (length,) = struct.unpack(form, extended)
         if length > _LONGEST_FRAME:
             raise ProtocolError(f"a frame of {length} bytes")
         mask = _exactly(sock, 4) if head[1] & 0x80 else None

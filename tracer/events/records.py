@@ -42,6 +42,8 @@ class SockFlag(enum.IntFlag):
     USEC_TS = 8
     OWNED = 16
     UNACCEPTED = 32
+    SEVERAL = 64
+    EXITING = 128
 
 
 _AFTER_FIN = frozenset({TcpState.TIME_WAIT, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING})
@@ -110,6 +112,7 @@ class SockState(NamedTuple):
     snd_una: int
     snd_nxt: int
     snd_wnd: int
+    max_window: int
     packets_out: int
     rcvbuf: int
     sndbuf: int
@@ -328,7 +331,11 @@ class Process(NamedTuple):
 
 
 class Thread(NamedTuple):
-    """A thread, from /proc/PID/task/TID. `state` is the letter of stat(5); `cpu_ns` the CPU time it has used so far."""
+    """A thread, from /proc/PID/task/TID. `state` is the letter of stat(5); `cpu_ns` the CPU time it has used so far.
+
+    `siblings` counts the threads of its process, with itself. `call` is the system call in which it waits to write, to `fd`, or
+    waits for events (`fd` is None then); None for any other.
+    """
 
     ns: int
     pid: int
@@ -337,6 +344,17 @@ class Thread(NamedTuple):
     state: str | None
     wait_channel: str | None
     cpu_ns: int | None
+    siblings: int | None = None
+    call: str | None = None
+    fd: int | None = None
+
+
+class ThreadGone(NamedTuple):
+    """Thread `tid` of process `pid` does not exist any more."""
+
+    ns: int
+    pid: int
+    tid: int
 
 
 class ProcessGone(NamedTuple):
@@ -357,4 +375,6 @@ class Losses(NamedTuple):
 KernelRecord: TypeAlias = (
     Socket | Listener | Holder | Calibrated | Inspected | Window | Read | Timer | Probe | Retransmit | State | Reset | Destroyed
 )
-Record: TypeAlias = KernelRecord | ScanStarted | ScanEnded | OwnersScanned | Process | ProcessGone | Thread | Losses
+Record: TypeAlias = (
+    KernelRecord | ScanStarted | ScanEnded | OwnersScanned | Process | ProcessGone | Thread | ThreadGone | Losses
+)

@@ -154,10 +154,13 @@ def _own_fields(connection: ConnectionView, ns: int, offset: int) -> Document:
         },
         "owner": {
             "match": owner.match,
-            "readers": len(owner.holders) or None,
+            "readers": max(len(owner.holders), owner.threads) or None,
             "last_read_s": _seconds(owner.last_read_s),
+            "read_rate": _rounded(owner.read_rate),
+            "arrival_rate": _rounded(owner.arrival_rate),
             "thread_state": owner.thread_state,
             "wait_channel": owner.wait_channel,
+            "cpu_share": None if owner.cpu_share is None else round(owner.cpu_share, 3),
         },
         "verdict": _verdict(connection.verdict, ns, offset),
     }
@@ -165,7 +168,10 @@ def _own_fields(connection: ConnectionView, ns: int, offset: int) -> Document:
 
 def _verdict(verdict: Verdict, ns: int, offset: int) -> Document:
     reader, forecast = verdict.slow_reader, verdict.forecast
-    at = forecast.at_ns
+    at, habit = forecast.at_ns, forecast.habit
+    learned = (
+        {} if habit is None else {"program": habit.program, "sightings": habit.sightings, "spread_s": habit.spread_ns / 1e9}
+    )
     return {
         "phase": verdict.phase.value,
         "since": utc(verdict.since_ns + offset),
@@ -188,6 +194,7 @@ def _verdict(verdict: Verdict, ns: int, offset: int) -> Document:
             "at": utc(at + offset) if at is not None else None,
             "in_s": _seconds(max(0, at - ns) / 1e9) if at is not None else None,
             "basis": forecast.basis,
+            **learned,
         },
     }
 
@@ -215,6 +222,10 @@ def _lost(lost: Mapping[str, Mapping[str, int]]) -> Document:
 
 def _end(end: Endpoint) -> Document:
     return {"ip": end.ip, "port": end.port}
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _seconds(value: float | None) -> float | None:

@@ -144,9 +144,14 @@ def _of_btf() -> list[Check]:
     except TcptraceError as error:
         return [Check("BTF layout", Missing(error.cause, error.remedy))]
     checks = [Check("BTF layout", Ok(f"{len(layouts.MEMBERS) - len(layout.missing)} of {len(layouts.MEMBERS)} fields"))]
+    paths = {member.name: " and no ".join(member.paths) for member in layouts.MEMBERS}
+    for name, lost in layout.missing.items():
+        if not lost.startswith("nothing"):  # another field does its work
+            why = f"the kernel's BTF has no {paths[name]}"
+            checks.append(Check(f"field {name.lower()}", Missing(why, "a newer kernel may have it", lost)))
     for name, found in layout.tracepoints.items():
-        lost = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
-        checks.append(Check(f"tracepoint {name}", lost))
+        told = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
+        checks.append(Check(f"tracepoint {name}", told))
     for target in ("tcp", "task_file"):
         if types.has_struct(f"bpf_iter__{target}"):
             checks.append(Check(f"iterator {target}", Ok()))

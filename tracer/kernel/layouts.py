@@ -84,6 +84,7 @@ MEMBERS: Final = (
     _member("SND_UNA", "tcp_sock.snd_una"),
     _member("SND_NXT", "tcp_sock.snd_nxt"),
     _member("SND_WND", "tcp_sock.snd_wnd"),
+    _member("MAX_WINDOW", "tcp_sock.max_window"),
     _member("PACKETS_OUT", "tcp_sock.packets_out"),
     _member("RETRANS_STAMP", "tcp_sock.retrans_stamp"),
     _member("RCV_TSTAMP", "tcp_sock.rcv_tstamp"),

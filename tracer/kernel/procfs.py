@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tracer.events.records import Process, Thread
+from tracer.kernel import syscalls
 from tracer.text import printable
 
 PROC: Final = Path("/proc")
 _LONGEST_FILE: Final = 65536
+_TGID: Final = re.compile(rb"^Tgid:\t(\d+)$", re.MULTILINE)
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 # 64 hex digits are a docker, containerd, podman or CRI-O id: …/docker/ID, docker-ID.scope, libpod-ID.scope,
@@ -22,6 +24,7 @@ _CONTAINER: Final = re.compile(rb"(?:^|[/:-])(?<!conmon-)([0-9a-f]{64})(?:\.scop
 class _Stat(NamedTuple):
     state: str
     cpu_ns: int
+    threads: int
     start_ticks: int
 
 
@@ -54,9 +57,13 @@ class Processes:
         self._known.pop(pid, None)
 
 
-def exists(pid: int, root: Path = PROC) -> bool:
-    """Whether there is such a process now."""
-    return (root / str(pid)).is_dir()
+def process_of(task: int, root: Path = PROC) -> int | None:
+    """The pid of the process that a thread belongs to (a process's first thread has its number); None: there is no such thread.
+
+    /proc has a folder for every thread, though it lists those of processes only.
+    """
+    found = _TGID.search(_read(root / str(task) / "status") or b"")
+    return int(found[1]) if found else None
 
 
 def process(pid: int, ns: int, root: Path = PROC) -> Process | None:
@@ -79,12 +86,13 @@ def process(pid: int, ns: int, root: Path = PROC) -> Process | None:
 
 
 def thread(pid: int, tid: int, ns: int, root: Path = PROC) -> Thread | None:
-    """Name, state and wait channel of a thread."""
+    """Name, state, wait channel and system call of a thread."""
     home = root / str(pid) / "task" / str(tid)
     name = _read(home / "comm")
     stat = _stat(home / "stat")
     if name is None or stat is None:
         return None
+    call = syscalls.parse(_read(home / "syscall") or b"")
     # "0" is what the kernel writes where nothing is waited for, or where it does not tell
     channel = printable(_read(home / "wchan") or b"")
     return Thread(
@@ -95,6 +103,9 @@ def thread(pid: int, tid: int, ns: int, root: Path = PROC) -> Thread | None:
         stat.state,
         channel if channel not in ("", "0") else None,
         stat.cpu_ns,
+        stat.threads,
+        call[0] if call else None,
+        call[1] if call else None,
     )
 
 
@@ -106,7 +117,7 @@ def _stat(path: Path) -> _Stat | None:
     fields = data[data.rfind(b")") + 2 :].split()
     try:
         ticks = int(fields[11]) + int(fields[12])
-        return _Stat(printable(fields[0]), ticks * 1_000_000_000 // _TICKS, int(fields[19]))
+        return _Stat(printable(fields[0]), ticks * 1_000_000_000 // _TICKS, int(fields[17]), int(fields[19]))
     except (IndexError, ValueError):
         return None
 

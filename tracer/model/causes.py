@@ -92,8 +92,8 @@ def _infer_silent(sock: SockState) -> Cause:
     if sock.user_timeout:
         return "user-timeout"
     # the timer's own mark is gone by now (icsk_pending, packets_out), the count of what went unanswered is not
-    if sock.retransmits:
-        return "retransmission-timeout"
+    if sock.retransmits or sock.snd_una != sock.snd_nxt:
+        return "retransmission-timeout"  # before a closed window only what is in flight tells, retransmissions are not counted
     if sock.probes_out:
         return "probe-timeout" if sock.send_q else "keepalive-timeout"
     return "unknown"

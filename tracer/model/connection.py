@@ -7,8 +7,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
-from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState
-from tracer.model import deadlines
+from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState, Thread
+from tracer.model import timers
 from tracer.model.findings import Endpoint, Phase, ResetView, Verdict
 
 Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
@@ -34,6 +34,7 @@ class Closure(NamedTuple):
 class _Mark(NamedTuple):
     ns: int
     copied_seq: int
+    rcv_nxt: int
     snd_una: int
 
 
@@ -77,6 +78,7 @@ class Connection:
     unacked_since: int | None = None
     """Since when data waits to be acknowledged and nothing was."""
     read_rate: float | None = None
+    arrival_rate: float | None = None
     ack_rate: float | None = None
     holders: tuple[int, ...] | None = None
     other: Connection | None = None
@@ -89,19 +91,19 @@ class Connection:
     """A RST whose cause is not settled yet: the other end's record may be on its way."""
     actor: Actor | None = None
     """The process that ended it."""
-    freed: bool = False
     missed_scans: int = 0
     closure_probes: int = 0
     """Zero-window probes sent since the peer's window closed."""
     closures: int = 0
     probes: int = 0
     longest_stall_ns: int = 0
-    _mark: _Mark = field(default=_Mark(0, 0, 0))
+    _mark: _Mark = field(default=_Mark(0, 0, 0, 0))
+    _waiting_reader: Thread | None = None
     _opened: OpenedBy = "unknown"
 
     def __post_init__(self) -> None:
         self.phase_ns = self.ns
-        self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.snd_una)
+        self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.rcv_nxt, self.sock.snd_una)
 
     @property
     def tuple4(self) -> Tuple4:
@@ -131,6 +133,11 @@ class Connection:
         seen = self.sock.opened_by
         return _OPENED_BY[seen] if seen in (1, 2) else self._opened
 
+    @property
+    def service_port(self) -> int | None:
+        """The port that is listened on; None if it is not known at which end that is."""
+        return {"local": self.sock.peer_port, "peer": self.sock.local_port}.get(self.opened_by)
+
     def opened_toward_listener(self, by: OpenedBy) -> None:
         """A scan found a listener on one end's port."""
         self._opened = by
@@ -146,16 +153,16 @@ class Connection:
         sock, ns = self.sock, self.ns
         if sock.unread:
             # whatever arrived last is still there
-            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
+            self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         if sock.send_q:
             self.unacked_since = ns
         local = peer = None
         if quiet != "local" and self._local_is_closed(sock):
             # no data is accepted any more, so the last that was closed it
-            self.local_closed = Closure(deadlines.last_data_ns(sock, ns, self.hz), False)
+            self.local_closed = Closure(timers.last_data_ns(sock, ns, self.hz), False)
             local = True
         if quiet != "peer" and self._peer_is_closed(sock):
-            first_probe = deadlines.first_probe_ns(sock, ns, self.hz)
+            first_probe = timers.first_probe_ns(sock, ns, self.hz)
             self.peer_closed = Closure(ns if first_probe is None else first_probe, False)
             peer = True
         self.closures = int(bool(local)) + int(bool(peer))
@@ -192,6 +199,19 @@ class Connection:
             self.closure_probes = 0
         self.peer_closed = closure
 
+    def cpu_share(self, reader: Thread | None) -> float | None:
+        """Of one CPU, what the thread has used since it lets data wait; None until that can be told."""
+        since = self.unread_since if self.local_closed is None else self.local_closed.ns
+        if reader is None or reader.cpu_ns is None or since is None or reader.ns < since:
+            self._waiting_reader = None
+            return None
+        first = self._waiting_reader
+        if first is None or first.cpu_ns is None or first.tid != reader.tid:
+            self._waiting_reader = reader
+            return None
+        waited = reader.ns - first.ns
+        return (reader.cpu_ns - first.cpu_ns) / waited if waited >= MARK_NS else None
+
     def finish(self, ns: int) -> None:
         """The connection ended: what was closed stays closed no longer."""
         self._note_stall(self.local_closed, ns)
@@ -204,10 +224,8 @@ class Connection:
     def _note_progress(self, before: SockState, sock: SockState, ns: int) -> None:
         if not sock.unread:
             self.unread_since = None
-        elif self.unread_since is None:
-            self.unread_since = max(sock.read_ns, deadlines.last_data_ns(sock, ns, self.hz))
-        elif sock.copied_seq != before.copied_seq:
-            self.unread_since = sock.read_ns or ns
+        elif self.unread_since is None or sock.copied_seq != before.copied_seq:
+            self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         if not sock.send_q:
             self.unacked_since = None
         elif self.unacked_since is None or sock.snd_una != before.snd_una:
@@ -215,8 +233,9 @@ class Connection:
         if ns - self._mark.ns >= MARK_NS:
             seconds = (ns - self._mark.ns) / 1e9
             self.read_rate = (sock.copied_seq - self._mark.copied_seq & 0xFFFFFFFF) / seconds
+            self.arrival_rate = (sock.rcv_nxt - self._mark.rcv_nxt & 0xFFFFFFFF) / seconds
             self.ack_rate = (sock.snd_una - self._mark.snd_una & 0xFFFFFFFF) / seconds
-            self._mark = _Mark(ns, sock.copied_seq, sock.snd_una)
+            self._mark = _Mark(ns, sock.copied_seq, sock.rcv_nxt, sock.snd_una)
 
     @staticmethod
     def _local_is_closed(sock: SockState) -> bool:

@@ -10,32 +10,33 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockFlag, SockState, TcpState
-from tracer.model import wheel
+from tracer.model import timers, wheel
 from tracer.model.findings import By, Forecast
 
-RTO_MAX_S: Final = 120
 RTO_MIN_MS: Final = 200
 SYN_RTO_MS: Final = 1000
 TIMEWAIT_LEN_S: Final = 60
-TIMEOUT_MIN: Final = 2
+UNANSWERED_RETRANSMITS: Final = 2
+"""One is a lost segment."""
 FIRINGS_AT_MOST: Final = 512
 """Of one timer before it gives up; the counts that limit it are u8."""
 _U32: Final = 0xFFFFFFFF
 _OPENING: Final = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECV})
 _NO_KEEPALIVE: Final = frozenset({TcpState.LISTEN, TcpState.CLOSE, *_OPENING})
-_SECOND: Final = 1_000_000_000
 
 
 def forecast(sock: SockState, ns: int, hz: int) -> Forecast | None:
     """The earliest end that the kernel itself will bring; None while nothing runs that could end the connection.
 
     A probe or retransmission that is merely due is not yet a sign of one: keepalive, persist and retransmission count from the
-    first that went unanswered, a user timeout from when its clock started.
+    first that went unanswered (of retransmissions the second, for one segment may be lost), a user timeout from when its clock
+    started.
     """
     found: list[Forecast] = []
-    if sock.probes_out and (at := keepalive(sock, ns, hz)) is not None:
+    unanswered = probe_unanswered(sock, hz)
+    if unanswered and (at := keepalive(sock, ns, hz)) is not None:
         found.append(Forecast("reset", "user-timeout" if sock.user_timeout else "keepalive", at, "kernel-timer"))
-    if sock.user_timeout or sock.flags & SockFlag.DEAD or probe_unanswered(sock, hz):
+    if unanswered or sock.user_timeout or sock.flags & SockFlag.DEAD:
         _add(found, _by(sock, "persist"), persist(sock, ns, hz))
     _add(found, _by(sock, "retransmission"), retransmission(sock, ns, hz))
     _add(found, "orphan", orphan_fin_wait2(sock, ns, hz))
@@ -51,9 +52,9 @@ def keepalive(sock: SockState, ns: int, hz: int) -> int | None:
         return None
     if sock.packets_out or sock.unsent:
         return None
-    heard = sock.jiffies - min(_since(sock, sock.lrcvtime), _since(sock, sock.rcv_tstamp))
-    patience = _jiffies(sock.user_timeout, hz)
-    at, probes = _keepalive_fires(sock), sock.probes_out
+    heard = sock.jiffies - min(timers.since(sock, sock.lrcvtime), timers.since(sock, sock.rcv_tstamp))
+    patience = timers.jiffies(sock.user_timeout, hz)
+    at, probes = timers.keepalive_fires(sock), sock.probes_out
     for _ in range(FIRINGS_AT_MOST):
         idle = at - heard
         if idle < sock.keepalive_time:
@@ -61,7 +62,7 @@ def keepalive(sock: SockState, ns: int, hz: int) -> int | None:
             continue
         # with TCP_USER_TIMEOUT the number of probes does not count, but one there must have been
         if (probes and idle >= patience) if patience else probes >= sock.keepalive_probes:
-            return _at(sock, at, ns, hz)
+            return timers.at_ns(sock, at, ns, hz)
         probes += 1
         at = wheel.set_at(at, max(1, sock.keepalive_intvl))
     return None
@@ -71,39 +72,39 @@ def persist(sock: SockState, ns: int, hz: int) -> int | None:
     """tcp_probe_timer(): when zero-window probes end if none is answered, or though they are (TCP_USER_TIMEOUT, orphans)."""
     if sock.pending != Pending.PROBE0 or sock.packets_out or not sock.unsent:
         return None
-    patience = _jiffies(sock.user_timeout, hz)
-    at, probes, backoff = _write_fires(sock), sock.probes_out, sock.backoff
-    started = sock.jiffies - _since(sock, sock.probes_tstamp) if sock.probes_tstamp else None
+    patience = timers.jiffies(sock.user_timeout, hz)
+    at, probes, backoff = timers.write_fires(sock), sock.probes_out, sock.backoff
+    started = sock.jiffies - timers.since(sock, sock.probes_tstamp) if sock.probes_tstamp else None
     # each answer starts the count anew, and a peer that answered until now is taken to go on
     unanswered = int(probes > 0 or not backoff)
     for _ in range(FIRINGS_AT_MOST):
         if started is None:
             started = at  # this firing starts the clock
         elif patience and at - started >= patience:
-            return _at(sock, at, ns, hz)
+            return timers.at_ns(sock, at, ns, hz)
         if _persist_gives_up(sock, probes, backoff, hz):
-            return _at(sock, at, ns, hz)
+            return timers.at_ns(sock, at, ns, hz)
         probes += unanswered
         backoff = min(backoff + 1, sock.retries2)
-        wait = probe_interval(sock, backoff, hz)
-        at = wheel.set_at(at, min(wait, max(TIMEOUT_MIN, started + patience - at)) if patience else wait)
+        at = wheel.set_at(at, timers.persist_wait(sock, backoff, at - started, hz))
     return None
 
 
-def probe_interval(sock: SockState, backoff: int, hz: int) -> int:
-    """tcp_probe0_when(): jiffies from one zero-window probe to the next."""
-    return min(max(sock.rto, hz // 5) << min(backoff, 10), _rto_max(sock, hz))
-
-
 def probe_unanswered(sock: SockState, hz: int) -> bool:
-    """Whether a zero-window probe or keepalive has stayed without an answer for longer than an answer takes."""
-    if sock.probes_out != 1:
-        return sock.probes_out > 1 or _silent_in_flight(sock)
+    """Whether a zero-window probe or keepalive has stayed without an answer for longer than an answer takes.
+
+    One that comes within half a second of an earlier one gets none (tcp_invalid_ratelimit), so the second often stays alone.
+    """
+    if not sock.probes_out:
+        return _silent_in_flight(sock)
     if sock.pending == Pending.PROBE0:
-        waited = probe_interval(sock, sock.backoff, hz) - _until(sock, sock.write_expires)
+        interval = timers.probe_interval(sock, sock.backoff, hz)
+        before = timers.probe_interval(sock, max(0, sock.backoff - 1), hz)
+        waited = interval - timers.until(sock, sock.write_expires)
     else:
-        waited = sock.keepalive_intvl - _until(sock, sock.keepalive_expires)
-    return waited >= max(sock.rto, hz)
+        before = sock.keepalive_intvl
+        waited = before - timers.until(sock, sock.keepalive_expires)
+    return waited + (sock.probes_out - 1) * before >= max(sock.rto, hz)
 
 
 def retransmission(sock: SockState, ns: int, hz: int) -> int | None:
@@ -112,21 +113,21 @@ def retransmission(sock: SockState, ns: int, hz: int) -> int | None:
         return None
     if not sock.snd_wnd and not sock.flags & SockFlag.DEAD and sock.state not in _OPENING:
         return _in_flight_with_closed_window(sock, ns, hz)
-    if not sock.retransmits:
+    if sock.retransmits < UNANSWERED_RETRANSMITS:
         return None
     opening = sock.state in _OPENING
     retries = sock.syn_retries if opening else _retries(sock, hz)
-    most_ms = _rto_max(sock, hz) * 1000 // hz
+    most_ms = timers.rto_max(sock, hz) * 1000 // hz
     patience_ms = sock.user_timeout or retransmission_patience_ms(retries, most_ms, SYN_RTO_MS if opening else RTO_MIN_MS)
-    at, rto, sent, waited_ms = _write_fires(sock), sock.rto, sock.retransmits, _since_first_ms(sock, ns, hz)
+    at, rto, sent, waited_ms = timers.write_fires(sock), sock.rto, sock.retransmits, timers.since_first_ms(sock, ns, hz)
     for _ in range(FIRINGS_AT_MOST):
         elapsed_ms = waited_ms + (at - sock.jiffies) * 1000 // hz
         if elapsed_ms >= patience_ms or (opening and sent >= retries + sock.syn_linear_timeouts):
-            return _at(sock, at, ns, hz)
+            return timers.at_ns(sock, at, ns, hz)
         sent += 1
         if not opening or sent > sock.syn_linear_timeouts:
-            rto = min(rto * 2, _rto_max(sock, hz))
-        at = wheel.set_at(at, _clamped(sock, rto, elapsed_ms, hz))
+            rto = min(rto * 2, timers.rto_max(sock, hz))
+        at = wheel.set_at(at, timers.clamped(sock, rto, elapsed_ms, hz))
     return None
 
 
@@ -138,42 +139,14 @@ def retransmission_patience_ms(retries: int, rto_max_ms: int, base_ms: int = RTO
     return ((2 << threshold) - 1) * base_ms + (retries - threshold) * rto_max_ms
 
 
-def retransmit_timer_rearmed(sock: SockState, ns: int, hz: int) -> SockState:
-    """A socket read while tcp_retransmit_timer() sends again, as that leaves it: with the timer armed for twice as long."""
-    if sock.pending:
-        return sock
-    linear = sock.state == TcpState.SYN_SENT and sock.retransmits <= sock.syn_linear_timeouts
-    rto = sock.rto if linear else min(sock.rto * 2, _rto_max(sock, hz))
-    wait = _clamped(sock, rto, _since_first_ms(sock, ns, hz), hz)
-    levels = sock.timer_levels & 0xF0 | wheel.level(wait)
-    return sock._replace(pending=Pending.RETRANS, rto=rto, write_expires=sock.jiffies + wait, timer_levels=levels)
-
-
 def orphan_fin_wait2(sock: SockState, ns: int, hz: int) -> int | None:
     """The end of a FIN_WAIT2 that nobody holds: silently, after the timer that is armed and as long again in TIME_WAIT."""
     if sock.state != TcpState.FIN_WAIT2 or not sock.flags & SockFlag.DEAD or not sock.keepalive_expires:
         return None
     shortest = 4 * sock.rto - sock.rto // 2
     left = max(sock.linger2 or sock.fin_timeout, shortest) - TIMEWAIT_LEN_S * hz
-    at = _keepalive_fires(sock)
-    return _at(sock, wheel.set_at(at, max(left, shortest)) if left > 0 else at, ns, hz)
-
-
-def last_data_ns(sock: SockState, ns: int, hz: int) -> int:
-    """When the last data arrived (icsk_ack.lrcvtime)."""
-    return ns - _since(sock, sock.lrcvtime) * _SECOND // hz
-
-
-def first_probe_ns(sock: SockState, ns: int, hz: int) -> int | None:
-    """When the first zero-window probe of this closure was due (icsk_probes_tstamp); None if none was."""
-    if not sock.probes_tstamp:
-        return None
-    return ns - _since(sock, sock.probes_tstamp) * _SECOND // hz
-
-
-def timer_ns(sock: SockState, expires: int, ns: int, hz: int) -> int:
-    """When a timer that expires at that many jiffies does."""
-    return _at(sock, max(sock.jiffies, expires), ns, hz)
+    at = timers.keepalive_fires(sock)
+    return timers.at_ns(sock, wheel.set_at(at, max(left, shortest)) if left > 0 else at, ns, hz)
 
 
 def _add(found: list[Forecast], by: By, at: int | None) -> None:
@@ -189,22 +162,22 @@ def _by(sock: SockState, mechanism: By) -> By:
 
 def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | None:
     """tcp_rtx_probe0_timed_out() (since 6.6): retransmits for as long as ACKs arrive; a user timeout counts all the same."""
-    patience = _jiffies(sock.user_timeout, hz)
+    patience = timers.jiffies(sock.user_timeout, hz)
     silent = _silent_in_flight(sock)
     if not patience and not silent:
         return None
-    limit = min(2 * _rto_max(sock, hz), patience or _U32)
-    heard = sock.jiffies - _since(sock, sock.rcv_tstamp)
-    waited_ms = _since_first_ms(sock, ns, hz)
-    expires, at, rto = sock.write_expires, _write_fires(sock), sock.rto
+    limit = min(2 * timers.rto_max(sock, hz), patience or _U32)
+    heard = sock.jiffies - timers.since(sock, sock.rcv_tstamp)
+    waited_ms = timers.since_first_ms(sock, ns, hz)
+    expires, at, rto = sock.write_expires, timers.write_fires(sock), sock.rto
     for _ in range(FIRINGS_AT_MOST):
         elapsed_ms = waited_ms + (at - sock.jiffies) * 1000 // hz
         if (patience and elapsed_ms > sock.user_timeout) or (
-            silent and expires - heard > limit and _jiffies(elapsed_ms, hz) > limit
+            silent and expires - heard > limit and timers.jiffies(elapsed_ms, hz) > limit
         ):
-            return _at(sock, at, ns, hz)
-        rto = min(rto * 2, _rto_max(sock, hz))
-        wait = _clamped(sock, rto, elapsed_ms, hz)
+            return timers.at_ns(sock, at, ns, hz)
+        rto = min(rto * 2, timers.rto_max(sock, hz))
+        wait = timers.clamped(sock, rto, elapsed_ms, hz)
         expires, at = at + wait, wheel.set_at(at, wait)
     return None
 
@@ -215,13 +188,13 @@ def _silent_in_flight(sock: SockState) -> bool:
         return False
     # the timer was last armed, for rto, when the segment was last sent
     sent = sock.write_expires - sock.rto
-    return sock.jiffies - _since(sock, sock.rcv_tstamp) < sent - sock.rto // 2 + TIMEOUT_MIN
+    return sock.jiffies - timers.since(sock, sock.rcv_tstamp) < sent - sock.rto // 2 + timers.TIMEOUT_MIN
 
 
 def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bool:
     if not sock.flags & SockFlag.DEAD:
         return probes >= sock.retries2
-    alive = sock.rto << backoff < _rto_max(sock, hz)
+    alive = sock.rto << backoff < timers.rto_max(sock, hz)
     limit = _orphan_retries(sock, alive)
     return (not alive and backoff >= limit) or probes >= limit
 
@@ -229,57 +202,9 @@ def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bo
 def _retries(sock: SockState, hz: int) -> int:
     if not sock.flags & SockFlag.DEAD:
         return sock.retries2
-    return _orphan_retries(sock, sock.rto < _rto_max(sock, hz))
+    return _orphan_retries(sock, sock.rto < timers.rto_max(sock, hz))
 
 
 def _orphan_retries(sock: SockState, alive: bool) -> int:
     """tcp_orphan_retries()"""
     return sock.orphan_retries or (8 if alive else 0)
-
-
-def _clamped(sock: SockState, rto: int, elapsed_ms: int, hz: int) -> int:
-    """tcp_clamp_rto_to_user_timeout()"""
-    if not sock.user_timeout:
-        return rto
-    return min(rto, max(1, _jiffies(sock.user_timeout - elapsed_ms, hz)))
-
-
-def _rto_max(sock: SockState, hz: int) -> int:
-    return sock.rto_max or RTO_MAX_S * hz
-
-
-def _since_first_ms(sock: SockState, ns: int, hz: int) -> int:
-    """Since the segment that is being retransmitted was first sent again (retrans_stamp: ms, or µs)."""
-    if not sock.retrans_stamp:
-        return 0  # that is happening now
-    if sock.flags & SockFlag.USEC_TS:
-        # the kernel is a jiffy generous here
-        return ((ns // 1000 - sock.retrans_stamp) & _U32) // 1000 + 1000 // hz
-    return (ns // 1_000_000 - sock.retrans_stamp) & _U32
-
-
-def _since(sock: SockState, stamp: int) -> int:
-    """Jiffies since a u32 time stamp; one that is ahead by the clock's last tick is now."""
-    waited = (sock.jiffies - stamp) & _U32
-    return 0 if waited > 0x7FFFFFFF else waited
-
-
-def _until(sock: SockState, expires: int) -> int:
-    return max(0, expires - sock.jiffies)
-
-
-def _write_fires(sock: SockState) -> int:
-    return max(sock.jiffies, wheel.fires(sock.write_expires, sock.timer_levels & 0xF))
-
-
-def _keepalive_fires(sock: SockState) -> int:
-    return max(sock.jiffies, wheel.fires(sock.keepalive_expires, sock.timer_levels >> 4))
-
-
-def _jiffies(ms: int, hz: int) -> int:
-    """msecs_to_jiffies(), which rounds up."""
-    return -(-ms * hz // 1000)
-
-
-def _at(sock: SockState, at: int, ns: int, hz: int) -> int:
-    return ns + (at - sock.jiffies) * _SECOND // hz

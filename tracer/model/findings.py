@@ -108,7 +108,9 @@ class Owner:
     """Who holds an end of a connection on this host, and how well that is known.
 
     `match`: `reader` its last reader thread was seen; `fd` exactly one process holds it; `shared` several do (`holders`),
-    and none of them was seen reading; `creator` only connect() was seen; `none`.
+    and none of them or more than one was seen reading; `creator` only connect() was seen; `none`.
+    `threads` were seen reading (at most 4 are told apart); the one named is the last. Rates are bytes a second.
+    `cpu_share` is that thread's since data waits: 1.0 is all of one CPU.
     """
 
     match: OwnerMatch = "none"
@@ -123,11 +125,18 @@ class Owner:
     last_read_s: float | None = None
     thread_state: str | None = None
     wait_channel: str | None = None
+    threads: int = 0
+    read_rate: float | None = None
+    arrival_rate: float | None = None
+    cpu_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SlowReader:
-    """Whose receive window is closed. `ip` and `port` are that end's; the process is None unless it is proven."""
+    """Whose receive window is closed. `ip` and `port` are that end's; the process is None unless it is proven.
+
+    `doubt` says why it is not, where the process that holds that end may be a victim itself.
+    """
 
     side: Literal["local", "peer", "none", "unknown"]
     ip: str | None = None
@@ -137,16 +146,32 @@ class SlowReader:
     thread_id: int | None = None
     thread_name: str | None = None
     chain: tuple[str, ...] = ()
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """A program gave up on stalled peers after `patience_ns` (the median), give or take `spread_ns`, `sightings` times."""
+
+    program: str
+    patience_ns: int
+    spread_ns: int
+    sightings: int
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What happens if nothing changes. `at_ns` is None where no clock runs: then it waits for an application."""
+    """What happens if nothing changes. `at_ns` is None where no clock runs: then it waits for an application.
+
+    `habit` is what a learned one was learned from.
+    """
 
     outcome: Outcome
     by: By | None = None
     at_ns: int | None = None
     basis: Basis = "none"
+    habit: Habit | None = None
 
 
 @dataclass(frozen=True, slots=True)

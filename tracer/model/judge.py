@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tracer.events.records import Pending, SockState, TcpState
-from tracer.model import deadlines, phases, words
+from tracer.model import deadlines, phases, timers, words
 from tracer.model.blame import Blame, reading_blocked, writing_blocked
 from tracer.model.connection import Connection, address
 from tracer.model.findings import (
@@ -20,6 +20,7 @@ from tracer.model.findings import (
     Verdict,
 )
 from tracer.model.owners import Owners
+from tracer.model.patience import Patience
 
 _NO_FORECAST: Final = Forecast("none")
 _CONDITIONAL: Final = Forecast("reset", "close-with-unread-data", None, "conditional")
@@ -30,16 +31,17 @@ _RETRANSMIT: Final = frozenset({Pending.RETRANS, Pending.LOSS_PROBE, Pending.REO
 class Judge:
     """Judges connections by what is known of their owners and of each other."""
 
-    def __init__(self, owners: Owners, blame: Blame) -> None:
+    def __init__(self, owners: Owners, blame: Blame, patience: Patience) -> None:
         self._owners = owners
         self._blame = blame
+        self._patience = patience
 
     def verdict(self, connection: Connection, now: int) -> Verdict:
         """The verdict at `now`; the one of the same moment is not made twice."""
         cached = connection.verdict
         if cached is not None and connection.judged == (now, connection.ns, connection.end):
             return cached
-        phase = phases.phase(connection, now)
+        phase = phases.phase(connection)
         if phase is not connection.phase:
             connection.phase = phase
             # a stall is only called one after a while, but then it began when the window closed
@@ -118,17 +120,32 @@ class Judge:
     def _forecast(self, connection: Connection, phase: Phase, now: int) -> Forecast:
         if connection.end is not None:
             return _NO_FORECAST
-        running = deadlines.forecast(connection.sock, connection.ns, connection.hz)
-        if running is not None:
-            return running
+        clocks = [deadlines.forecast(connection.sock, connection.ns, connection.hz), self._learned(connection, now)]
+        running = [one for one in clocks if one is not None]
+        if running:
+            return min(running, key=lambda one: one.at_ns or 0)
         if phase is Phase.OK:
             return _NO_FORECAST
-        if reading_blocked(connection, now) and connection.sock.unread:
+        if reading_blocked(connection) and connection.sock.unread:
             return _CONDITIONAL
         other = connection.other
-        if other is not None and other.sock.unread and writing_blocked(connection, now):
+        if other is not None and other.sock.unread and writing_blocked(connection):
             return _CONDITIONAL
         return _NO_FORECAST
+
+    def _learned(self, connection: Connection, now: int) -> Forecast | None:
+        """When the end that waits for the slow reader will have enough, by what its program has done before."""
+        waiting = connection if connection.peer_closed is not None else connection.other
+        if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting):
+            return None
+        program, port = self._owners.of(waiting, now).name, waiting.service_port
+        habit = self._patience.habit(program, port) if program and port else None
+        if habit is None:
+            return None
+        at = waiting.peer_closed.ns + habit.patience_ns
+        if now > at + max(habit.spread_ns, _MOVED_NS):
+            return None  # it has borne with this one for longer
+        return Forecast(habit.outcome, "application", at, "learned", habit)
 
 
 def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:
@@ -141,7 +158,7 @@ def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:
         name, expires = "persist", sock.write_expires
     elif sock.keepalive_expires:
         name, expires = "keepalive", sock.keepalive_expires
-    left = max(0, deadlines.timer_ns(sock, expires, ns, hz) - now) / 1e9 if name != "none" else None
+    left = max(0, timers.timer_ns(sock, expires, ns, hz) - now) / 1e9 if name != "none" else None
     return TimerView(name, left, sock.probes_out, sock.backoff, sock.retransmits)
 
 

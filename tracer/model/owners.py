@@ -5,9 +5,10 @@ Three facts, kept apart: only proof makes an owner.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from tracer.events.records import Holder, Process, Thread
+from tracer.events.records import Holder, Process, SockFlag, Thread
 from tracer.model.connection import Connection
 from tracer.model.findings import Owner, OwnerMatch
 
@@ -21,9 +22,15 @@ class Owners:
         self._processes: dict[int, Process] = {}
         self._comms: dict[int, str] = {}
         self._threads: dict[tuple[int, int], Thread] = {}
+        self._gone: dict[tuple[int, int], None] = {}
         self._scanning: dict[int, set[int]] = {}
+        self._scanning_descriptors: dict[tuple[int, int], int] = {}
         self._holders: dict[int, tuple[int, ...]] = {}
         self.by_pid: dict[int, set[int]] = {}
+        self.by_descriptor: dict[tuple[int, int], int] = {}
+        """Sockets by process and file descriptor."""
+        self.scanned_ns = 0
+        """When the last look at all descriptors began."""
 
     def process(self, process: Process) -> None:
         """A process, from /proc."""
@@ -36,8 +43,16 @@ class Owners:
         for key in [key for key in self._threads if key[0] == pid]:
             del self._threads[key]
 
+    def thread_gone(self, pid: int, tid: int) -> None:
+        """A thread ended; its process may live on."""
+        self._threads.pop((pid, tid), None)
+        self._gone[pid, tid] = None
+        if len(self._gone) > THREADS_AT_MOST:
+            del self._gone[next(iter(self._gone))]
+
     def thread(self, thread: Thread) -> None:
         """A thread, from /proc."""
+        self._gone.pop((thread.pid, thread.tid), None)
         if len(self._threads) >= THREADS_AT_MOST:
             self._threads.pop(next(iter(self._threads)))
         self._threads[thread.pid, thread.tid] = thread
@@ -45,10 +60,13 @@ class Owners:
     def holder(self, holder: Holder) -> None:
         """A scan of the owners found a holder."""
         self._scanning.setdefault(holder.sk, set()).add(holder.tgid)
+        self._scanning_descriptors[holder.tgid, holder.fd] = holder.sk
         self._comms[holder.tgid] = holder.comm
 
-    def scanned(self) -> None:
-        """The scan is complete: holders that did not appear hold no more."""
+    def scanned(self, started_ns: int) -> None:
+        """The scan that began at `started_ns` is complete: holders that did not appear hold no more."""
+        self.scanned_ns = started_ns
+        self.by_descriptor, self._scanning_descriptors = self._scanning_descriptors, {}
         self._holders = {sk: tuple(sorted(pids)) for sk, pids in self._scanning.items()}
         self.by_pid = {}
         for sk, pids in self._holders.items():
@@ -72,19 +90,44 @@ class Owners:
         sock = connection.sock
         holders = connection.holders or ()
         last_read_s = max(0, now - sock.read_ns) / 1e9 if sock.read_ns else None
-        if sock.reader_tgid and (connection.holders is None or sock.reader_tgid in holders):
-            thread = self._threads.get((sock.reader_tgid, sock.reader_tid))
-            return self._owner("reader", sock.reader_tgid, holders, last_read_s, sock.reader_tid, thread)
+        several = bool(sock.flags & SockFlag.SEVERAL) and len(holders) > 1
+        if sock.reader_tgid and not several and (connection.holders is None or sock.reader_tgid in holders):
+            return self._reader(connection, holders, last_read_s)
         if len(holders) == 1:
-            return self._owner("fd", holders[0], holders, last_read_s)
+            return self._holder(holders[0], last_read_s)
         if holders:
-            return Owner("shared", holders=holders, last_read_s=last_read_s)
+            return Owner("shared", holders=holders, last_read_s=last_read_s, threads=sock.readers)
         if connection.actor is not None:
             # it held the socket's lock when the connection ended: it had the descriptor
             return self._owner("fd", connection.actor.tgid, holders, last_read_s, connection.actor.tid)
         if connection.holders is None and sock.creator_tgid:
             return self._owner("creator", sock.creator_tgid, holders, last_read_s)
         return Owner(last_read_s=last_read_s)
+
+    def reader_thread(self, connection: Connection, owner: Owner) -> Thread | None:
+        """What the thread does that reads, or would if it is the only one there is; None if that was not looked at since."""
+        thread = self._threads.get((owner.pid or 0, owner.thread_id or 0))
+        return thread if thread is not None and thread.ns >= self.scanned_ns else None
+
+    def _holder(self, pid: int, last_read_s: float | None) -> Owner:
+        """The only process that holds a socket that nobody was seen to read; if it has but one thread, that is the reader."""
+        thread = self._threads.get((pid, pid))
+        if thread is None or thread.siblings != 1:
+            return self._owner("fd", pid, (pid,), last_read_s)
+        return self._owner("fd", pid, (pid,), last_read_s, pid, thread)
+
+    def _reader(self, connection: Connection, holders: tuple[int, ...], last_read_s: float | None) -> Owner:
+        sock = connection.sock
+        thread = self._threads.get((sock.reader_tgid, sock.reader_tid))
+        tid = None if (sock.reader_tgid, sock.reader_tid) in self._gone else sock.reader_tid
+        known = self._owner("reader", sock.reader_tgid, holders, last_read_s, tid, thread)
+        return replace(
+            known,
+            threads=sock.readers,
+            read_rate=connection.read_rate,
+            arrival_rate=connection.arrival_rate,
+            cpu_share=connection.cpu_share(thread),
+        )
 
     def _owner(
         self,

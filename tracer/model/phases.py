@@ -13,8 +13,6 @@ STALL_NS: Final = 200_000_000
 """A window that is closed for less is a busy reader's; the sender's first probe comes after this."""
 WAITING_NS: Final = 1_000_000_000
 """Data that moves within this is on its way."""
-UNANSWERED_RETRANSMITS: Final = 2
-"""One is a lost segment."""
 
 SEVERITY: Final = {
     Phase.RESET: 6,
@@ -27,15 +25,15 @@ SEVERITY: Final = {
 }
 
 
-def phase(connection: Connection, now: int) -> Phase:
-    """The phase at `now`."""
+def phase(connection: Connection) -> Phase:
+    """The phase as far as it has been seen: what has not changed since the last look may have since, so time is that look's."""
     if connection.end is not None:
         return connection.end
     if unanswered(connection):
         return Phase.UNANSWERED
-    if stalled(connection, now):
+    if stalled(connection):
         return Phase.STALLED
-    if unread_waits(connection, now) or unsent_waits(connection, now):
+    if unread_waits(connection) or unsent_waits(connection):
         return Phase.BACKLOGGED
     return Phase.OK
 
@@ -45,32 +43,43 @@ def unanswered(connection: Connection) -> bool:
     sock = connection.sock
     if sock.state in (TcpState.LISTEN, TcpState.CLOSE):
         return False
-    return sock.retransmits >= UNANSWERED_RETRANSMITS or deadlines.probe_unanswered(sock, connection.hz)
+    return sock.retransmits >= deadlines.UNANSWERED_RETRANSMITS or deadlines.probe_unanswered(sock, connection.hz)
 
 
-def stalled(connection: Connection, now: int) -> bool:
+def stalled(connection: Connection) -> bool:
     """A window has been closed for long enough to be no flicker."""
-    closure = connection.closed_since
-    return closure is not None and now - closure.ns >= STALL_NS
+    return reading_stalled(connection) or writing_stalled(connection)
 
 
-def unread_waits(connection: Connection, now: int) -> bool:
+def reading_stalled(connection: Connection) -> bool:
+    """Our window is closed, and whoever should read does not: one who reads on keeps the sender waiting, but not for long."""
+    closure = connection.local_closed
+    return closure is not None and connection.ns - max(closure.ns, connection.sock.read_ns) >= STALL_NS
+
+
+def writing_stalled(connection: Connection) -> bool:
+    """The peer's window is closed."""
+    closure = connection.peer_closed
+    return closure is not None and connection.ns - closure.ns >= STALL_NS
+
+
+def unread_waits(connection: Connection) -> bool:
     """Data waits for a reader who does not read, or will not get to the end of it within a second at the rate he has."""
     if connection.unread_since is None:
         return False
-    if now - connection.unread_since >= WAITING_NS:
+    if connection.ns - connection.unread_since >= WAITING_NS:
         return True
     return bool(connection.read_rate) and connection.sock.unread / (connection.read_rate or 1) > WAITING_NS / 1e9
 
 
-def unsent_waits(connection: Connection, now: int) -> bool:
+def unsent_waits(connection: Connection) -> bool:
     """Data waits to be sent: nothing is acknowledged, or the peer's window lets too little through."""
     sock = connection.sock
     if connection.unacked_since is None or not sock.unsent:
         return False
-    if now - connection.unacked_since >= WAITING_NS:
+    if connection.ns - connection.unacked_since >= WAITING_NS:
         return True
-    in_flight = sock.send_q - sock.unsent
-    if sock.snd_wnd - in_flight >= max(sock.mss, 1):
-        return False  # the path holds it back (congestion window, pacing), not the reader
+    in_flight, segment = sock.send_q - sock.unsent, max(sock.mss, 1)
+    if sock.snd_wnd - in_flight >= segment or sock.snd_wnd >= max(sock.max_window // 2, 2 * segment):
+        return False  # the path holds it back (congestion window, pacing, a narrow link), not the reader
     return bool(connection.ack_rate) and sock.unsent / (connection.ack_rate or 1) > WAITING_NS / 1e9

@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
-from tracer.model import causes, deadlines, phases
-from tracer.model.blame import Blame
-from tracer.model.connection import Changes, Closure, Connection, address
-from tracer.model.findings import Action, Endpoint, Notice, Phase, Screen
+from tracer.model import phases, timers
+from tracer.model.blame import SETTLED_NS, Blame
+from tracer.model.connection import Changes, Closure, Connection
+from tracer.model.endings import Endings
+from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.judge import Judge
+from tracer.model.notices import Notices
 from tracer.model.owners import Owners
+from tracer.model.patience import Patience
 from tracer.model.registry import Registry
 from tracer.model.resets import Resets
 from tracer.model.selection import Selection
 
-HOLD_NS: Final = 50_000_000
-"""How long a received RST waits for the record of the other end, which on loopback comes after it."""
-DESTROYED_AT_MOST: Final = 4096
 _DEFAULT_HZ: Final = 250
 
 
@@ -31,11 +31,13 @@ class Tracker:
         self._selection = selection
         self._hz = _DEFAULT_HZ
         self._connections = Registry()
-        self._ending: list[Connection] = []
         self._owners = Owners()
-        self._judge = Judge(self._owners, Blame(self._connections.by_sk, self._owners))
-        self._destroyed: dict[int, int] = {}
         self._resets = Resets()
+        patience = Patience()
+        self._blame = Blame(self._connections.by_sk, self._owners)
+        self._judge = Judge(self._owners, self._blame, patience)
+        self._notices = Notices(selection, self._judge, self._resets)
+        self._endings = Endings(self._connections, self._owners, self._resets, patience, self._notices)
         self._established = 0
         self._events = 0
         self._losses = rec.Losses(0, {}, {})
@@ -58,6 +60,7 @@ class Tracker:
             rec.Process: self._on_process,
             rec.ProcessGone: self._on_process_gone,
             rec.Thread: self._on_thread,
+            rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
         }
 
@@ -68,15 +71,19 @@ class Tracker:
 
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
-        notices: list[Notice] = []
-        for connection in dict.fromkeys([*self._ending, *self._connections]):
-            if connection.received is not None and ns - connection.received.ns >= HOLD_NS:
-                notices += self._settle(connection)
-            if connection.ended_ns is not None and ns - connection.ended_ns >= HOLD_NS:
-                notices += self._finish(connection, ns)
-            elif connection.end is None:
-                notices += self._judge_again(connection, ns)
+        notices = self._endings.tick(ns)
+        for connection in list(self._connections):
+            if connection.end is None:
+                notices += self._notices.verdict(connection, ns)
         return notices
+
+    def seeks_owners(self, ns: int) -> bool:
+        """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
+        return any(
+            one.phase is Phase.STALLED and one.end is None and not self._blame.is_known(one)
+            for one in self._connections
+            if one.phase_ns + SETTLED_NS <= ns
+        )
 
     @property
     def events(self) -> int:
@@ -90,15 +97,13 @@ class Tracker:
 
     def due_ns(self) -> int | None:
         """When the next tick is wanted soon, because an end waits to be settled."""
-        waiting = [one.received.ns for one in self._connections if one.received is not None]
-        waiting += [one.ended_ns for one in self._ending if one.ended_ns is not None]
-        return min(waiting) + HOLD_NS if waiting else None
+        return self._endings.due_ns()
 
     def screen(self, ns: int, *, everything: bool = False) -> Screen:
         """All that a table shows at `ns`, worst first; `everything`: healthy connections too."""
         shown, count = [], Counter[Phase]()
         for connection in self._connections:
-            if connection.end is not None or not self._wanted(connection):
+            if connection.end is not None or not self._notices.wanted(connection):
                 continue
             verdict = self._judge.verdict(connection, ns)
             count[verdict.phase] += 1
@@ -120,20 +125,20 @@ class Tracker:
     # --- records -----------------------------------------------------------------------------------------------------
 
     def _on_sample(self, record: rec.Socket | rec.Inspected) -> list[Notice]:
-        if record.ns <= self._destroyed.get(record.sock.sk, -1):
+        if self._endings.is_over(record.sock.sk, record.ns):
             return []  # a scan that met the socket before its end, told after it
         connection, changes = self._sample(record.ns, record.sock)
         if connection.end is not None:
             return []
-        notices = self._window_notices(connection, record.ns, changes)
+        notices = self._notices.windows(connection, record.ns, changes)
         if self._selection.everything and not connection.in_stream:
-            notices = self._enter(connection, record.ns) + notices
+            notices = self._notices.enter(connection, record.ns) + notices
         return notices
 
     def _on_event_sample(self, record: rec.Read) -> list[Notice]:
         self._events += 1
         connection, changes = self._sample(record.ns, record.sock)
-        return self._window_notices(connection, record.ns, changes)
+        return self._notices.windows(connection, record.ns, changes)
 
     def _on_window(self, record: rec.Window) -> list[Notice]:
         self._events += 1
@@ -150,88 +155,54 @@ class Tracker:
         closed = not record.window
         if closed == (was is not None):
             return []
-        return self._notice(connection, "window-closed" if closed else "window-opened", record.ns, window_side=record.side)
+        return self._notices.of(connection, "window-closed" if closed else "window-opened", record.ns, window_side=record.side)
 
     def _on_timer(self, record: rec.Timer) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, record.sock)
+        sock = record.sock if record.mechanism == "zero-window" else timers.keepalive_timer_firing(record.sock)
+        connection, changes = self._sample(record.ns, sock)
         connection.probes += 1
         number = record.number
         if record.mechanism == "zero-window":
             # each answer starts the kernel's own count anew; people want to know how many there were
             connection.closure_probes = number = max(connection.closure_probes + 1, number)
-        return self._window_notices(connection, record.ns, changes) + self._notice(
+        return self._notices.windows(connection, record.ns, changes) + self._notices.of(
             connection, "probe-sent", record.ns, probe_kind=record.mechanism, probe_number=number
         )
 
     def _on_probe(self, record: rec.Probe) -> list[Notice]:
         self._events += 1
         connection, changes = self._sample(record.ns, record.sock)
-        return self._window_notices(connection, record.ns, changes) + self._notice(
+        return self._notices.windows(connection, record.ns, changes) + self._notices.of(
             connection, "probe-received", record.ns, probe_kind=record.mechanism
         )
 
     def _on_retransmit(self, record: rec.Retransmit) -> list[Notice]:
         self._events += 1
-        connection, changes = self._sample(record.ns, deadlines.retransmit_timer_rearmed(record.sock, record.ns, self._hz))
-        return self._window_notices(connection, record.ns, changes) + self._notice(connection, "retransmitted", record.ns)
+        connection, changes = self._sample(record.ns, timers.retransmit_timer_rearmed(record.sock, record.ns, self._hz))
+        return self._notices.windows(connection, record.ns, changes) + self._notices.of(connection, "retransmitted", record.ns)
 
     def _on_state(self, record: rec.State) -> list[Notice]:
         self._events += 1
-        if record.new != TcpState.CLOSE:
+        if record.new == TcpState.CLOSE:
+            self._endings.closed(self._connection(record.ns, record.sock)[0], record)
             return []
-        connection, _ = self._connection(record.ns, record.sock)
-        if connection.end is None:
-            if not causes.is_aborted(record):
-                connection.actor = connection.actor or record.actor
-            connection.reset = causes.of_silent_end(record)
-            connection.end = Phase.TIMED_OUT if connection.reset else Phase.CLOSED
-        connection.ended_ns = connection.ended_ns or record.ns
-        if connection not in self._ending:
-            self._ending.append(connection)
-        return []
+        connection, changes = self._sample(record.ns, record.sock)
+        self._endings.given_up(connection, record)
+        return self._notices.windows(connection, record.ns, changes)
 
     def _on_reset(self, record: rec.Reset) -> list[Notice]:
         self._events += 1
         if not record.has_socket:
-            return self._reset_without_socket(record)
+            return self._endings.reset_without_socket(record)
         connection, _ = self._connection(record.ns, record.sock)
         if record.direction == "received":
-            if connection.reset is None:
-                connection.received = record
-                connection.end = Phase.RESET
-                known = self._resets.senders_view(connection.mirrored, record.ns)
-                if known and not causes.is_own_data_after_close(record):
-                    return self._settle(connection)
-            return []
-        # data that came after close() is no RST received, though the kernel reports it as one
-        connection.received = None
-        connection.end = Phase.RESET
-        connection.ended_ns = record.ns
-        connection.reset = causes.of_reset_sent(record)
-        if connection.reset.cause != "administrative":
-            connection.actor = connection.actor or record.actor
-        self._resets.sent(connection.tuple4, record.ns, connection.reset)
-        notices = self._reset_notice(connection, "reset-sent", record.ns)
-        for other in self._connections.opposite(connection):
-            if other.received is not None and not causes.is_own_data_after_close(other.received):
-                notices += self._settle(other)
-        return notices
+            return self._endings.reset_received(connection, record)
+        return self._endings.reset_sent(connection, record)
 
     def _on_destroyed(self, record: rec.Destroyed) -> list[Notice]:
         self._events += 1
-        self._note_destroyed(record.sock.sk, record.ns)
-        connection = self._connections.release(record.sock.sk)
-        if connection is None:
-            return []
-        connection.freed = True
-        connection.ended_ns = connection.ended_ns or record.ns
-        connection.end = connection.end or Phase.CLOSED
-        if connection.received is None:
-            return self._finish(connection, record.ns)
-        if connection not in self._ending:
-            self._ending.append(connection)
-        return []
+        return self._endings.destroyed(record)
 
     def _on_listener(self, record: rec.Listener) -> list[Notice]:
         self._connections.listener(record.netns, record.port)
@@ -246,7 +217,7 @@ class Tracker:
         return []
 
     def _on_owners_scanned(self, record: rec.OwnersScanned) -> list[Notice]:
-        self._owners.scanned()
+        self._owners.scanned(record.started_ns)
         for connection in self._connections:
             holders = self._owners.holders(connection.sock.sk)
             if holders is not None or connection.ns < record.started_ns:
@@ -263,6 +234,10 @@ class Tracker:
 
     def _on_thread(self, record: rec.Thread) -> list[Notice]:
         self._owners.thread(record)
+        return []
+
+    def _on_thread_gone(self, record: rec.ThreadGone) -> list[Notice]:
+        self._owners.thread_gone(record.pid, record.tid)
         return []
 
     def _on_losses(self, record: rec.Losses) -> list[Notice]:
@@ -286,11 +261,11 @@ class Tracker:
             connection.missed_scans += 1
             if connection.missed_scans < 2:
                 continue
-            if phases.phase(connection, record.ns) is not Phase.OK:
+            if phases.phase(connection) is not Phase.OK:
                 connection.end = Phase.CLOSED  # its end was not seen
-                notices += self._finish(connection, record.ns)
+                notices += self._endings.finish(connection, record.ns)
             elif not connection.in_stream:
-                self._forget(connection)
+                self._endings.forget(connection)
         self._connections.forget_listeners()
         return notices
 
@@ -306,102 +281,3 @@ class Tracker:
         connection, new = self._connection(ns, sock)
         self._connections.link(connection)
         return connection, connection.first_sample(quiet) if new else connection.update(sock, ns, quiet)
-
-    def _forget(self, connection: Connection) -> None:
-        self._connections.forget(connection)
-        if connection in self._ending:
-            self._ending.remove(connection)
-
-    # --- notices -----------------------------------------------------------------------------------------------------
-
-    def _wanted(self, connection: Connection) -> bool:
-        selection = self._selection
-        if not selection.wants_peer(address(connection.sock.peer_addr)):
-            return False
-        if not selection.pids:
-            return True
-        pids = self._judge.pids(connection)
-        return selection.wants_owners(pids)
-
-    def _enter(self, connection: Connection, ns: int) -> list[Notice]:
-        if connection.in_stream or not self._wanted(connection):
-            return []
-        connection.in_stream = True
-        return [Notice("connection-seen", ns, self._judge.view(connection, ns))]
-
-    def _notice(self, connection: Connection, action: Action, ns: int, **details: Any) -> list[Notice]:
-        """The notice, after the one that introduces the connection; nothing for one that was not asked for."""
-        entered = self._enter(connection, ns)
-        if not connection.in_stream:
-            return []
-        return [*entered, Notice(action, ns, self._judge.view(connection, ns), **details)]
-
-    def _window_notices(self, connection: Connection, ns: int, changes: Changes) -> list[Notice]:
-        notices: list[Notice] = []
-        for side, closed in (("local", changes.local), ("peer", changes.peer)):
-            if closed is not None:
-                notices += self._notice(connection, "window-closed" if closed else "window-opened", ns, window_side=side)
-        return notices
-
-    def _judge_again(self, connection: Connection, ns: int) -> list[Notice]:
-        verdict = self._judge.verdict(connection, ns)
-        if not self._judge.is_news(connection, verdict):
-            return []
-        if verdict.phase is Phase.OK and not connection.in_stream:
-            return []
-        notices = self._notice(connection, "verdict-changed", ns)
-        if notices:
-            connection.announced = verdict
-        return notices
-
-    def _settle(self, connection: Connection) -> list[Notice]:
-        """A received RST gets its cause: the sender's, if that is here and was seen."""
-        record, connection.received = connection.received, None
-        if record is None:
-            return []
-        connection.reset = causes.of_reset_received(record, self._resets.senders_view(connection.mirrored, record.ns))
-        connection.end = Phase.RESET
-        connection.ended_ns = connection.ended_ns or record.ns
-        return self._reset_notice(connection, "reset-received", record.ns)
-
-    def _reset_notice(self, connection: Connection, action: Action, ns: int) -> list[Notice]:
-        notices = self._notice(connection, action, ns, reset=connection.reset)
-        for notice in notices:
-            if notice.action == action:
-                self._resets.show(notice)
-        return notices
-
-    def _reset_without_socket(self, record: rec.Reset) -> list[Notice]:
-        sock = record.sock
-        if self._selection.pids or not self._selection.wants_peer(address(sock.peer_addr)):
-            return []
-        notice = Notice(
-            "reset-sent",
-            record.ns,
-            local=Endpoint(str(address(sock.local_addr)), sock.local_port),
-            peer=Endpoint(str(address(sock.peer_addr)), sock.peer_port),
-            netns=sock.netns or None,
-            reset=causes.of_reset_sent(record),
-        )
-        ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
-        self._resets.sent(ends, record.ns, causes.of_reset_sent(record))
-        self._resets.show(notice)
-        return [notice]
-
-    def _note_destroyed(self, sk: int, ns: int) -> None:
-        """Bounded: the oldest makes room."""
-        self._destroyed.pop(sk, None)
-        self._destroyed[sk] = ns
-        if len(self._destroyed) > DESTROYED_AT_MOST:
-            del self._destroyed[next(iter(self._destroyed))]
-
-    def _finish(self, connection: Connection, ns: int) -> list[Notice]:
-        notices = self._settle(connection) if connection.received is not None else []
-        connection.finish(connection.ended_ns or ns)
-        ended_ns = connection.ended_ns or ns
-        if connection.end is Phase.TIMED_OUT:
-            notices += self._reset_notice(connection, "connection-closed", ended_ns)
-        elif connection.in_stream:
-            notices += self._notice(connection, "connection-closed", ended_ns)
-        self._forget(connection)
-        return notices

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tracer.events.records import Pending, SockFlag
-from tracer.model import blame, phases
+from tracer.model import blame, deadlines
 from tracer.model.connection import Connection
-from tracer.model.findings import Cause, Forecast, Owner, Phase, SlowReader
-from tracer.text import count, duration, hostport
+from tracer.model.findings import Cause, Forecast, Habit, Owner, Phase, SlowReader
+from tracer.text import count, duration, hostport, size
+
+BUSY: Final = 0.5
+"""A thread that uses more than this of a CPU works, whatever it happens to wait for when it is looked at."""
+WORKING: Final = 0.2
+"""One that runs when it is looked at works if it uses this much; on a busy machine it gets no more."""
+READERS: Final = 4
+"""So many threads are told apart (bpf/maps.h)."""
 
 
 def summary(connection: Connection, phase: Phase, owner: Owner, reader: SlowReader, forecast: Forecast, now: int) -> str:
@@ -15,7 +24,8 @@ def summary(connection: Connection, phase: Phase, owner: Owner, reader: SlowRead
         return ended(connection)
     if phase is Phase.OK:
         return "a window has just closed" if connection.closed_since else "nothing waits for long"
-    parts = [*_what(connection, phase, owner, reader, now), *_outlook(connection, reader, forecast, now)]
+    doubt = [reader.doubt] if reader.doubt else []
+    parts = [*_what(connection, phase, owner, reader, now), *doubt, *_outlook(connection, reader, forecast, now)]
     return "; ".join(parts)
 
 
@@ -36,27 +46,40 @@ def evidence(connection: Connection, owner: Owner, reader: SlowReader, now: int)
         facts.append(f"{sock.retransmits} retransmissions unanswered")
     if owner.last_read_s is not None and sock.unread:
         facts.append(f"last read {duration(owner.last_read_s)} ago")
+    if sock.unread and owner.read_rate and owner.arrival_rate is not None:
+        facts.append(f"reads {size(owner.read_rate)}/s, {size(owner.arrival_rate)}/s arrive")
     condition = reader_condition(owner)
     if condition and reader.side == "local" and not reader.chain:
         facts.append(condition)
-    if owner.match == "shared":
+    if owner.match == "shared" or len(owner.holders) > 1:
         facts.append(f"held by {len(owner.holders)} processes")
-    return (*facts, *reader.chain)
+    return (*facts, *reader.chain, *([reader.doubt] if reader.doubt else []))
 
 
 def reader_condition(owner: Owner) -> str | None:
-    """What the reader's thread does: idle in futex, running, blocked in …"""
-    state, channel = owner.thread_state, owner.wait_channel or ""
+    """What the reader's thread does: idle in futex, busy at 100 % of a CPU, blocked in …; of several threads, the last."""
+    does = _does(owner)
     name = owner.thread_name or owner.name or "the reader"
+    if owner.threads > 1:
+        several = f"{owner.threads}{' or more' if owner.threads >= READERS else ''} threads read it, last {name}"
+        return f"{several}, which is {does}" if does else several
+    return f"{name} is {does}" if does else None
+
+
+def _does(owner: Owner) -> str | None:
+    state, channel = owner.thread_state, owner.wait_channel or ""
+    share = owner.cpu_share
+    if share is not None and share >= (WORKING if state == "R" else BUSY) and state not in ("T", "t"):
+        return f"busy at {min(share, 1):.0%} of a CPU"
     if state == "R":
-        return f"{name} is running"
+        return "running" if share is None else f"running, at {share:.0%} of a CPU"
     if state in ("T", "t"):
-        return f"{name} is stopped"
+        return "stopped"
     if state == "D":
-        return f"{name} is blocked in {channel}" if channel else f"{name} is blocked"
+        return f"blocked in {channel}" if channel else "blocked"
     if state == "S":
         where = "futex" if channel.startswith("futex") else channel
-        return f"{name} is idle in {where}" if where else f"{name} is asleep"
+        return f"idle in {where}" if where else "asleep"
     return None
 
 
@@ -105,7 +128,7 @@ def _what(connection: Connection, phase: Phase, owner: Owner, reader: SlowReader
         since = _for(connection.peer_closed.ns, now, connection.peer_closed.exact)
         who = _peer_label(connection, reader)
         first = f"{who} does not read: window closed {since}"
-        return [", ".join([first, *([unsent] if sock.unsent else []), *probes]), *reader.chain[:-1]]
+        return [", ".join([first, *([unsent] if sock.unsent else []), *probes]), *reader.chain]
     if reader.side == "peer":
         return [f"{_peer_label(connection, reader)} reads slowly: {unsent}", *probes]
     waited = f" for {duration((now - connection.unacked_since) / 1e9)}" if connection.unacked_since else ""
@@ -126,10 +149,11 @@ def _local_reader(connection: Connection, owner: Owner, reader: SlowReader, now:
 
 
 def _outlook(connection: Connection, reader: SlowReader, forecast: Forecast, now: int) -> list[str]:
+    if forecast.at_ns is not None and forecast.habit is not None:
+        return [_habit(forecast.habit), f"that is in {_left(forecast.at_ns, now)}"]
     if forecast.at_ns is not None:
-        left = duration(max(0, forecast.at_ns - now) / 1e9)
         what = "RST" if forecast.outcome == "reset" else "time-out"
-        return [f"{what} by {forecast.by} in {left}"]
+        return [f"{what} by {forecast.by} in {_left(forecast.at_ns, now)}"]
     if forecast.basis == "conditional":
         if reader.side == "local":
             return ["if it closes now, the peer gets a RST"]
@@ -137,9 +161,18 @@ def _outlook(connection: Connection, reader: SlowReader, forecast: Forecast, now
     return ["no kernel deadline"] if connection.closed_since else []
 
 
+def _habit(habit: Habit) -> str:
+    after = duration(habit.patience_ns / 1e9)
+    return f"no kernel deadline; {habit.program} has given up on such peers after {after} ({habit.sightings} seen)"
+
+
+def _left(at_ns: int, now: int) -> str:
+    return duration(max(0, at_ns - now) / 1e9)
+
+
 def _unanswered(connection: Connection) -> list[str]:
     sock = connection.sock
-    if sock.retransmits >= phases.UNANSWERED_RETRANSMITS:
+    if sock.retransmits >= deadlines.UNANSWERED_RETRANSMITS:
         return [f"{sock.retransmits} retransmissions unanswered"]
     return _probes(connection)
 

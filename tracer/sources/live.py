@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SECOND_LOOK_NS: Final = 30_000_000
 """A read is one of many while recvmsg() copies; the window that they open shows when the last is done."""
 
+STALL_LOOK_NS: Final = 220_000_000
+"""A window that closed and is closed still is no flicker: a look after the time for which one may be (phases.STALL_NS)."""
+
 NAMES_AT_MOST: Final = 10_000
 
 
@@ -32,7 +35,9 @@ class Live:
         self._reasons = reasons
         self._scans = _Scans(Scanner(programs, reasons), interval_s)
         self._closing: dict[int, Window] = {}
-        self._again: dict[int, int] = {}
+        self._again: dict[tuple[int, int], int] = {}
+        self.scanned = False
+        """Whether the connections that were there already are among the records by now."""
         self._processes = procfs.Processes()
         self._named: dict[tuple[int, int], None] = {}
         self._epoll = select.epoll()
@@ -61,13 +66,22 @@ class Live:
         self._take_events(records)
         if self._closing:
             self._take_events(records)  # what inspect() just wrote
-        records += self._scans.take()
-        return records
+        scanned = self._scans.take()
+        self.scanned = self.scanned or bool(scanned)
+        return records + scanned
+
+    def hurry(self) -> None:
+        """Scans soon: somebody has to be found."""
+        self._scans.hurry()
 
     def _look_again(self, now: int) -> None:
-        for sk in [sk for sk, due in self._again.items() if due <= now]:
-            del self._again[sk]
-            self._programs.inspect(sk)
+        for look in [look for look, due in self._again.items() if due <= now]:
+            del self._again[look]
+            self._programs.inspect(look[0])
+
+    def _look_at(self, sk: int, after_ns: int, wait_ns: int) -> None:
+        """Asks for a look so long after something; the same wait, asked for again, begins anew."""
+        self._again[sk, wait_ns] = after_ns + wait_ns
 
     def _take_events(self, records: list[Record]) -> None:
         for data in self._programs.consume():
@@ -91,6 +105,7 @@ class Live:
         sock = getattr(record, "sock", None)
         if sock is not None:
             records += self._name(sock.reader_tgid, sock.reader_tid, record.ns)
+            records += self._name(sock.creator_tgid, sock.creator_tid, record.ns)
         match record:
             case Window(side="local"):
                 # the kernel side cannot know yet: it saw the last of the window used up, not the answer
@@ -99,13 +114,17 @@ class Live:
                 return
             case Read():
                 self._programs.inspect(record.sock.sk)
-                self._again[record.sock.sk] = record.ns + SECOND_LOOK_NS
+                self._look_at(record.sock.sk, record.ns, SECOND_LOOK_NS)
+                self._look_at(record.sock.sk, record.ns, STALL_LOOK_NS)
             case Inspected():
                 closing = self._closing.pop(record.sock.sk, None)
                 if closing is not None:
                     if record.sock.receive_window:
                         return  # answered with a larger window: a busy connection, not a stalled one
                     records.append(closing)
+                    self._look_at(record.sock.sk, closing.ns, STALL_LOOK_NS)
+            case Window(window=0):
+                self._look_at(record.sock.sk, record.ns, STALL_LOOK_NS)
         records.append(record)
 
 
@@ -118,15 +137,22 @@ class _Scans:
         self._results: list[Record] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = False
+        self._asked = threading.Event()
         self.ready_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def hurry(self) -> None:
+        """The next scan, with all holders, comes after half of the interval instead of all of it."""
+        self._scanner.forget_owners()
+        self._asked.set()
+
     def stop(self) -> None:
-        self._stop.set()
+        self._stop = True
+        self._asked.set()
         self._thread.join()
         self._scanner.close()
         os.close(self.ready_fd)
@@ -142,8 +168,9 @@ class _Scans:
         return results
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stop.is_set():
+        while not self._stop:
+            began = time.monotonic()
+            self._asked.clear()
             try:
                 records, error = self._scanner.scan(), None
             except Exception as raised:
@@ -155,5 +182,6 @@ class _Scans:
             if error:
                 return
             # a scan that takes longer than the interval makes the next one late, never two at once
-            due = max(due + self._interval_s, time.monotonic())
-            self._stop.wait(due - time.monotonic())
+            half = self._interval_s / 2
+            time.sleep(max(0.0, began + half - time.monotonic()))
+            self._asked.wait(max(0.0, began + self._interval_s - time.monotonic()))

@@ -16,6 +16,7 @@ from tracer.events.records import (
     ScanStarted,
     Socket,
     SockState,
+    ThreadGone,
 )
 from tracer.events.wire import decode_all
 from tracer.kernel import iterators, namespaces, procfs
@@ -98,8 +99,7 @@ class Scanner:
         threads: dict[tuple[int, int], None] = {}
         for sock in socks:
             pids |= self._holders.get(sock.sk, set()) | ({sock.reader_tgid, sock.creator_tgid} - {0})
-            if sock.reader_tgid:
-                threads[sock.reader_tgid, sock.reader_tid] = None
+            threads |= dict.fromkeys(self._threads_of(sock))
         for pid in pids:
             process = self._processes.get(pid, now)
             yield process if process is not None else ProcessGone(now, pid)
@@ -108,5 +108,12 @@ class Scanner:
         self._named = pids
         for pid, tid in list(threads)[:THREADS_AT_MOST]:
             thread = procfs.thread(pid, tid, now)
-            if thread is not None:
-                yield thread
+            yield thread if thread is not None else ThreadGone(now, pid, tid)
+
+    def _threads_of(self, sock: SockState) -> Iterator[tuple[int, int]]:
+        """The thread that read last; without one the main thread of the holder, which may be its only one."""
+        holders = self._holders.get(sock.sk, set())
+        if sock.reader_tgid and (sock.reader_tgid in holders or not holders):
+            yield sock.reader_tgid, sock.reader_tid
+        elif len(holders) == 1:
+            yield from ((pid, pid) for pid in holders)

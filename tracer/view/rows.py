@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tracer.model.blame import process_label
 from tracer.model.findings import ConnectionView, Endpoint, Forecast, Notice, Owner, Phase, SlowReader
 from tracer.text import count, duration, hostport
 
@@ -104,7 +105,7 @@ def slow_reader(reader: SlowReader) -> str:
     if reader.side == "none":
         return "-"
     if reader.pid is not None:
-        return _process(reader.name, reader.pid, reader.thread_id, reader.thread_name)
+        return process_label(reader)
     if reader.ip is not None and reader.port is not None and (reader.side == "peer" or reader.chain):
         return hostport(reader.ip, reader.port)
     return "unknown"
@@ -113,21 +114,14 @@ def slow_reader(reader: SlowReader) -> str:
 def process(owner: Owner) -> str:
     """The owner of an end, or `unknown`; several are counted."""
     if owner.pid is not None:
-        return _process(owner.name, owner.pid, owner.thread_id, owner.thread_name)
+        return process_label(owner)
     return f"{len(owner.holders)} processes" if owner.holders else "unknown"
-
-
-def _process(name: str | None, pid: int, thread_id: int | None, thread_name: str | None) -> str:
-    text = f"{name or '?'}[{pid}]"
-    if thread_id is None or (thread_id == pid and thread_name in (name, None)):
-        return text
-    # a thread that has its process's name is told by its id
-    return f"{text}/{thread_name if thread_name not in (name, None) else thread_id}"
 
 
 def _ends(forecast: Forecast, phase: Phase, ns: int) -> str:
     if forecast.at_ns is not None:
-        return duration(max(0, forecast.at_ns - ns) / 1e9)
+        about = "~" if forecast.basis == "learned" else ""
+        return about + duration(max(0, forecast.at_ns - ns) / 1e9)
     if forecast.basis == "conditional":
         return "app decides"
     return "no deadline" if phase is not Phase.OK else "-"
