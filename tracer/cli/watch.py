@@ -12,20 +12,7 @@ from tracer.cli.tracing import attached
 
 @click.command("watch")
 @options.filters
-@click.option(
-    "--interval",
-    type=options.Seconds(0.1, 60),
-    default=1.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Time between looks.",
-)
-@click.option(
-    "--duration",
-    type=options.Seconds(0, options.LONGEST_S, min_open=True),
-    metavar="SECONDS",
-    help="Time until it stops by itself.",
-)
+@options.pace
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 @exports.options
 def command(
