@@ -40,6 +40,7 @@ from tracer.events.records import (
     Window,
 )
 from tracer.model.findings import Phase
+from tracer.model.judge import SEARCH_NS
 from tracer.model.selection import Selection
 
 MS = 1_000_000
@@ -65,15 +66,26 @@ def look(stage: Stage, ns: int, found: SockState) -> None:
 
 
 class TestStalls:
+    def test_an_alert_does_not_wait_for_ever(self) -> None:
+        stage = Stage()
+        window_closes(stage, START, "local")
+        assert stage.tick(START + SEARCH_NS - MS) == []
+        (changed,) = stage.tick(START + SEARCH_NS)
+        assert changed.action == "verdict-changed" and changed.connection is not None
+        assert changed.connection.verdict.slow_reader.pid is None
+
     def test_a_closed_window_is_told_at_once_and_a_stall_after_200_ms(self) -> None:
         stage = Stage()
         window_just_closed(stage, START, "local")
         assert stage.actions() == ["connection-seen", "window-closed"]
         assert stage.notices[1].window_side == "local" and stage.notices[1].ns == START
         look(stage, START + 199 * MS, local_closed(START))
-        assert stage.tick(START + 199 * MS) == []
+        assert stage.only(START + 199 * MS).verdict.phase is Phase.OK
         look(stage, START + 200 * MS, local_closed(START))
-        (changed,) = stage.tick(START + 200 * MS)
+        assert stage.only(START + 200 * MS).verdict.phase is Phase.STALLED
+        assert stage.tick(START + 200 * MS) == []  # an alert waits for the look at descriptors that finds the reader
+        stage.owned(START, java=local_closed(START).sk)
+        (changed,) = stage.tick(START + 400 * MS)
         assert changed.action == "verdict-changed" and changed.connection is not None
         assert changed.connection.verdict.phase is Phase.STALLED
         assert changed.connection.verdict.since_ns == START

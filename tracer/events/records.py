@@ -154,6 +154,18 @@ class SockState(NamedTuple):
         return max(0, distance(self.rcv_nxt, self.rcv_wup) + self.rcv_wnd)
 
     @property
+    def of_interest(self) -> bool:
+        """Whether a scan writes it out, and who holds it: as bpf/sockets.c decides."""
+        return bool(
+            self.rcv_nxt != self.copied_seq
+            or self.write_seq != self.snd_nxt
+            or not self.snd_wnd
+            or self.probes_out
+            or self.retransmits
+            or not self.receive_window
+        )
+
+    @property
     def unread(self) -> int:
         """Bytes of data that wait for the reader: recv_q without the FIN, which counts as one there."""
         return max(0, self.recv_q - (self.state in _AFTER_FIN))

@@ -75,6 +75,8 @@ class Connection:
     peer_closed: Closure | None = None
     unread_since: int | None = None
     """Since when data waits and nothing was read."""
+    unread_exact: bool = True
+    """Else it waits for at least that long: it did when we came."""
     unacked_since: int | None = None
     """Since when data waits to be acknowledged and nothing was."""
     read_rate: float | None = None
@@ -153,6 +155,7 @@ class Connection:
         sock, ns = self.sock, self.ns
         if sock.unread:
             # whatever arrived last is still there
+            self.unread_exact = bool(sock.read_ns)
             self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         if sock.send_q:
             self.unacked_since = ns
@@ -223,7 +226,7 @@ class Connection:
 
     def _note_progress(self, before: SockState, sock: SockState, ns: int) -> None:
         if not sock.unread:
-            self.unread_since = None
+            self.unread_since, self.unread_exact = None, True
         elif self.unread_since is None or sock.copied_seq != before.copied_seq:
             self.unread_since = max(sock.read_ns, timers.last_data_ns(sock, ns, self.hz))
         if not sock.send_q:

@@ -6,7 +6,7 @@ from typing import Final
 
 from tracer.events.records import Pending, SockState, TcpState
 from tracer.model import deadlines, phases, timers, words
-from tracer.model.blame import Blame, reading_blocked, writing_blocked
+from tracer.model.blame import Blame, blocked_since, reading_blocked, writing_blocked
 from tracer.model.connection import Connection, address
 from tracer.model.findings import (
     ConnectionView,
@@ -25,6 +25,8 @@ from tracer.model.patience import Patience
 _NO_FORECAST: Final = Forecast("none")
 _CONDITIONAL: Final = Forecast("reset", "close-with-unread-data", None, "conditional")
 _MOVED_NS: Final = 1_000_000_000
+SEARCH_NS: Final = 1_500_000_000
+"""An alert waits for so long until holders were looked for: one that names the reader is worth two."""
 _RETRANSMIT: Final = frozenset({Pending.RETRANS, Pending.LOSS_PROBE, Pending.REO_TIMEOUT})
 
 
@@ -80,6 +82,10 @@ class Judge:
             return old.at_ns is not new.at_ns
         left = new.at_ns - connection.ns
         return abs(new.at_ns - old.at_ns) > max(_MOVED_NS, left // 10)
+
+    def is_settled(self, connection: Connection, ns: int) -> bool:
+        """Whether all that can be found out of a stall has been, or has been waited for."""
+        return self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
 
     def pids(self, connection: Connection) -> set[int]:
         """The processes at both ends, as far as they are known."""

@@ -55,6 +55,8 @@ class Notices:
             return []
         if verdict.phase is Phase.OK and not connection.in_stream:
             return []
+        if verdict.phase in (Phase.STALLED, Phase.BACKLOGGED) and not self._judge.is_settled(connection, ns):
+            return []
         notices = self.of(connection, "verdict-changed", ns)
         if notices:
             connection.announced = verdict

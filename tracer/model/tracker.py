@@ -81,7 +81,7 @@ class Tracker:
     def seeks_owners(self, ns: int) -> bool:
         """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
         return any(
-            one.phase is Phase.STALLED and one.end is None and not self._blame.is_known(one)
+            one.phase in (Phase.STALLED, Phase.BACKLOGGED) and one.end is None and not self._blame.is_known(one)
             for one in self._connections
             if one.phase_ns + SETTLED_NS <= ns
         )
@@ -222,7 +222,7 @@ class Tracker:
         self._owners.scanned(record.started_ns)
         for connection in self._connections:
             holders = self._owners.holders(connection.sock.sk)
-            if holders is not None or connection.ns < record.started_ns:
+            if holders is not None or (connection.ns < record.started_ns and connection.sock.of_interest):
                 connection.holders = holders or ()
         return []
 
@@ -276,8 +276,12 @@ class Tracker:
 
     def _connection(self, ns: int, sock: SockState) -> tuple[Connection, bool]:
         """The connection that the socket is, and whether it is new."""
-        # a new one may have the address of one that is gone, so what was known of that address's holders is not about it
-        return self._connections.get(ns, sock, self._hz)
+        connection, new = self._connections.get(ns, sock, self._hz)
+        if new and ns <= self._owners.scanned_ns:
+            # met by the scan that then looked for holders. Of one that is younger nothing is known: it may have the address
+            # of one that is gone
+            connection.holders = self._owners.holders(sock.sk) or ()
+        return connection, new
 
     def _sample(self, ns: int, sock: SockState, quiet: str = "") -> tuple[Connection, Changes]:
         """Takes a sample in. The side named in `quiet` is the caller's to change."""

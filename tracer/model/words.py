@@ -138,8 +138,11 @@ def _what(connection: Connection, phase: Phase, owner: Owner, reader: SlowReader
 def _local_reader(connection: Connection, owner: Owner, reader: SlowReader, now: int) -> list[str]:
     sock = connection.sock
     who = _owner_label(owner)
-    since = connection.unread_since or (connection.local_closed.ns if connection.local_closed else None)
-    not_read = f"{who} has not read for {duration((now - since) / 1e9)}" if since else f"{who} reads slowly"
+    closed = connection.local_closed
+    since, exact = connection.unread_since, connection.unread_exact
+    if since is None and closed is not None:
+        since, exact = closed
+    not_read = f"{who} has not read {_for(since, now, exact)}" if since else f"{who} reads slowly"
     window = "window closed" if connection.local_closed else "window open"
     parts = [not_read, f"{count(sock.unread)} bytes unread, {window}"]
     if reader.chain:

@@ -1,4 +1,4 @@
-"""One look at all sockets, their holders and what /proc says of those: records, in the order in which they were read."""
+"""One look at all sockets, their holders and what /proc says of those: records, those of the holders first."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ class Scanner:
 
     def scan(self) -> list[Record]:
         """Everything of interest on this host, now."""
+        sockets: list[Record] = []
         records: list[Record] = []
-        socks = self._scan_sockets(records)
+        socks = self._scan_sockets(sockets)
         self._scan_owners(records, socks)
         records += self._scan_processes(socks)
+        records += sockets  # after what is known of their holders, so that the first that is said of them has a name in it
         ring_buffer, tables = self._programs.losses()
         records.append(Losses(time.monotonic_ns(), ring_buffer, tables))
         return records
