@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shlex
@@ -18,13 +17,13 @@ import pytest
 
 from tests.lab import hosts
 from tests.lab.actor import Actor, actor, connect
-from tests.lab.trace import ROOT, Event, matches, tcptrace, watching
+from tests.lab.trace import ROOT, Event, lines, matches, tcptrace, watching
 from tracer import __version__, cli
 from tracer.cli.errors import INTERRUPTED, UNWRITTEN, guarded
 from tracer.errors import MISSING_PRECONDITION, USAGE, TcptraceError
 
 PORT: Final = 7743
-COMMANDS: Final = ("watch", "snapshot", "doctor", "demo")
+COMMANDS: Final = ("watch", "record", "snapshot", "doctor", "demo")
 # as a user has it: what is written last is flushed last
 BUFFERED: Final = {**os.environ, "PYTHONUNBUFFERED": ""}
 # nobody, but for the right to read the checkout wherever it is
@@ -82,6 +81,17 @@ def mended(done: Any, code: int) -> tuple[str, str]:
         ("watch --duration soon", "'soon' is not a valid number of seconds"),
         ("snapshot --interval 1", "No such option"),
         ("watch 443", "unexpected extra argument (443)"),
+        ("watch --metrics http", "'http' is neither a port nor an address and a port such as 127.0.0.1:9095"),
+        ("watch --metrics 127.0.0.1:", "'127.0.0.1:' is neither a port nor an address and a port"),
+        ("watch --metrics 0", "0 is out of range: ports go from 1 to 65535"),
+        ("watch --metrics :65536", "65536 is out of range: ports go from 1 to 65535"),
+        ("watch --metrics web-1:9095", "'web-1' is not an address: give one of this host, or the port alone"),
+        ("watch --metrics ::1:9095", "'::1:9095' is not clear: an IPv6 address stands in brackets, such as [::1]:9095"),
+        ("watch --otlp collector:4318", "'collector:4318' is not the URL of a receiver such as http://127.0.0.1:4318"),
+        ("watch --otlp ftp://collector", "'ftp://collector' is not the URL of a receiver"),
+        ("watch --otlp http://", "'http://' is not the URL of a receiver"),
+        ("watch --otlp http://[::1", "'http://[::1' is not the URL of a receiver"),
+        ("watch --otlp http://h:99999", "'http://h:99999' is not the URL of a receiver"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told_with_the_help_that_mends_it(arguments: str, cause: str) -> None:
@@ -286,10 +296,10 @@ def test_a_signal_ends_the_stream_with_its_last_line(number: int) -> None:
         tcptrace("watch", "--json"), cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        first = json.loads(child.stdout.readline())
+        first = child.stdout.readline()
         child.send_signal(number)
         out, err = child.communicate(timeout=20)
-    events = [first, *map(json.loads, out.splitlines())]
+    events = lines(first + out)
     assert (child.returncode, err) == (0, "")
     assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
     assert (action(events[0]), action(events[-1])) == ("stream-started", "stream-ended")
@@ -299,7 +309,7 @@ def test_a_signal_ends_the_stream_with_its_last_line(number: int) -> None:
 def test_a_duration_ends_it_by_itself() -> None:
     done = run("watch", "--json", "--duration", "0.3", "--interval", "0.1")
     assert (done.returncode, done.stderr) == (0, "")
-    first, *_, last = map(json.loads, done.stdout.splitlines())
+    first, *_, last = lines(done.stdout)
     assert (action(first), action(last)) == ("stream-started", "stream-ended")
 
 
@@ -419,7 +429,7 @@ def snapshot(*arguments: str) -> list[Event]:
     """What a snapshot says of connections; its first and last lines are checked."""
     done = run("snapshot", "--json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    first, *events, last = map(json.loads, done.stdout.splitlines())
+    first, *events, last = lines(done.stdout)
     assert (action(first), action(last)) == ("stream-started", "stream-ended")
     assert last["tcptrace"]["stream"]["connections"] == len(events)
     assert {action(one) for one in events} <= {"connection-seen"}

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from tests.lab import schema
+
 Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +26,7 @@ def tcptrace(*arguments: str, program: str = "tracer") -> list[str]:
 
 
 class Trace:
-    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds."""
+    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds. Each has to be as published."""
 
     def __init__(self, *arguments: str, program: str = "tracer") -> None:
         self.events: list[Event] = []
@@ -79,6 +81,8 @@ class Trace:
             errors = self._child.stderr.read().decode()
             self._child.stderr.close()
             assert (code, errors) == (0, ""), f"watch ended with {code}: {errors}"
+        for one in self.events:
+            schema.check({key: value for key, value in one.items() if key != "arrived"})
         return self.events
 
     def abandon(self) -> None:
@@ -111,6 +115,15 @@ def watching(*arguments: str, program: str = "tracer") -> Iterator[Trace]:
     assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
     assert events[-1]["event"]["action"] == "stream-ended"
     assert not [one for one in events if one["event"]["action"] == "events-lost"]
+
+
+def lines(stream: bytes | str) -> list[Event]:
+    """The events of a whole stream. Raises AssertionError where a line is not as published, or one is missing."""
+    events: list[Event] = [orjson.loads(line) for line in stream.splitlines()]
+    for one in events:
+        schema.check(one)
+    assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
+    return events
 
 
 def matches(event: Event, action: str | None, port: int | None) -> bool:
