@@ -90,6 +90,7 @@ class Lab:
     def __init__(self, number: int, trace: Trace, stack: ExitStack) -> None:
         self.port = FIRST_PORT + number * PORTS_EACH
         self.trace = trace
+        self.began = now()
         self.pids: set[int] = set()
         self.netns: set[int] = set()
         self._stack = stack
