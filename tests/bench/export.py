@@ -45,7 +45,7 @@ def measure(rounds: int, millions: float) -> Iterator[Figure]:
             each = [1e6 * seconds / number for seconds, _ in runs]
             yield Figure(f"{name}: a record, from bytes to the file", each, "µs", 1e6 / 60_000)
             yield Figure("  of these lost", [float(lost) for _, lost in runs], "lines", 0)
-        yield Figure(f"memory, end of {millions:g} million records against a tenth of them", list(_memory(millions)), "MB", 4)
+        yield Figure(f"memory, end of {millions:g} million records against the first tenth", list(_memory(millions)), "MB", 4)
     finally:
         os.sched_setaffinity(0, pin)
 

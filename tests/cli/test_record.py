@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -199,3 +200,32 @@ def test_a_reader_of_its_pipe_that_leaves_ends_it_quietly(traffic: tuple[Actor, 
         connect(*traffic, "127.0.0.1", PORT)
         assert child.wait(15) == 0
         assert (action(first), child.stderr.read()) == ("stream-started", b"")
+
+
+@pytest.mark.kernel
+def test_a_full_disk_is_told_once_and_the_stream_goes_on_afterwards(tmp_path: Path, traffic: tuple[Actor, Actor]) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
+    try:
+        file, ballast = disk / "events", disk / "ballast"
+        with recording(str(file)) as child:
+            with ballast.open("wb", buffering=0) as full, contextlib.suppress(OSError):
+                while full.write(bytes(4096)):
+                    pass
+            for number in range(8):  # beyond what is left of the file's last page
+                connect(*traffic, "127.0.0.1", PORT, name=f"c{number}")
+            time.sleep(1)
+            assert file.stat().st_size <= 4096
+            ballast.unlink()
+            until(lambda: file.read_bytes().count(b"connection-seen") == 16)
+            time.sleep(1.5)
+            connect(*traffic, "127.0.0.1", PORT, name="last")
+            until(lambda: file.read_bytes().count(b"connection-seen") == 18)
+            _, said = ended(child)
+        assert action(lines(file.read_bytes())[-1]) == ENDED
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    told, mended_again = said.splitlines()
+    assert told.startswith(f"tcptrace: {file}: No space left on device; it is tried again")
+    assert f"{file}: works again after " in mended_again and mended_again.endswith("; 0 lines were lost")

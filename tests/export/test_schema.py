@@ -122,13 +122,11 @@ def fields(part: dict[str, Any], name: str = "") -> Iterator[str]:
             yield from fields(value, f"{name}.{key}" if name else key)
 
 
-def is_of(kind: str, value: Any) -> bool:
+def is_of(kind: str, value: object) -> bool:
     """Whether a value fits a type of ECS."""
     if kind == "long":
-        return isinstance(value, int) and not isinstance(value, bool) and bool(-(1 << 63) <= value < 1 << 63)
-    if kind == "ip":
-        return bool(str(ip_address(value)) == value)
-    return isinstance(value, str)
+        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+    return isinstance(value, str) and (kind != "ip" or str(ip_address(value)) == value)
 
 
 def test_names_and_types_outside_of_tcptrace_are_those_of_ecs() -> None:

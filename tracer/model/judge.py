@@ -11,6 +11,7 @@ from tracer.model.connection import Connection, address
 from tracer.model.findings import (
     ConnectionView,
     Forecast,
+    Owner,
     Phase,
     Queues,
     SlowReader,
@@ -22,6 +23,7 @@ from tracer.model.findings import (
 from tracer.model.owners import Owners
 from tracer.model.patience import Patience
 
+_STATES: Final = {state.value: state.name for state in TcpState}
 _NO_FORECAST: Final = Forecast("none")
 _CONDITIONAL: Final = Forecast("reset", "close-with-unread-data", None, "conditional")
 _MOVED_NS: Final = 1_000_000_000
@@ -38,8 +40,8 @@ class Judge:
         self._blame = blame
         self._patience = patience
 
-    def verdict(self, connection: Connection, now: int) -> Verdict:
-        """The verdict at `now`; the one of the same moment is not made twice."""
+    def verdict(self, connection: Connection, now: int, owner: Owner | None = None) -> Verdict:
+        """The verdict at `now`; the one of the same moment is not made twice. `owner`, where the caller has it already."""
         cached = connection.verdict
         if cached is not None and connection.judged == (now, connection.ns, connection.end):
             return cached
@@ -49,7 +51,7 @@ class Judge:
             # a stall is only called one after a while, but then it began when the window closed
             closed = connection.closed_since if phase is Phase.STALLED else None
             connection.phase_ns = closed.ns if closed else now
-        owner = self._owners.of(connection, now)
+        owner = owner or self._owners.of(connection, now)
         if connection.end is not None and cached is not None:
             reader = cached.slow_reader  # who it was, not who it is now that nothing is left to read
         else:
@@ -105,9 +107,10 @@ class Judge:
         sock = connection.sock
         ip = address(sock.local_addr)
         other = connection.other
+        owner = self._owners.of(connection, now)
         return ConnectionView(
             id=connection.id,
-            state=TcpState(sock.state).name,
+            state=_STATES[sock.state],
             netns=sock.netns,
             network_type="ipv4" if ip.version == 4 else "ipv6",
             local=connection.local,
@@ -116,9 +119,9 @@ class Judge:
             age_s=max(0, now - sock.established_ns) / 1e9 if sock.established_ns else None,
             queues=Queues(sock.recv_q, sock.send_q, sock.receive_window, sock.snd_wnd, sock.rcvbuf),
             timer=_timer(sock, connection.ns, now, connection.hz),
-            owner=self._owners.of(connection, now),
+            owner=owner,
             peer_owner=self._owners.of(other, now) if other is not None else None,
-            verdict=self.verdict(connection, now),
+            verdict=self.verdict(connection, now, owner),
             totals=Totals(connection.closures, connection.probes, connection.longest_stall_ns / 1e9),
             reset=connection.reset,
         )
