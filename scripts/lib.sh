@@ -40,17 +40,20 @@ install_debian() {
 }
 
 # nginx's package starts it and has it started at boot; the demo wants the program, not a server on port 80.
-install_nginx_idle() {
-	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] && return
+install_nginx_idle() { install_idle nginx nginx-light; }
+
+# A program whose package would start it as a service of the host's.
+install_idle() {
+	command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] && return
 	local policy=/usr/sbin/policy-rc.d
 	if [ ! -e "$policy" ] && [ -d /usr/sbin ]; then
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 	fi
-	install_packages nginx-light
+	install_packages "$2"
 	if command -v systemctl >/dev/null; then
-		systemctl disable --quiet nginx 2>/dev/null || true
+		systemctl disable --quiet "${3:-$1}" 2>/dev/null || true
 	fi
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 LONGEST: Final = 4096
@@ -78,5 +79,11 @@ def hostport(ip: str, port: int) -> str:
 
 def utc(epoch_ns: int) -> str:
     """A time in RFC 3339: UTC, microseconds, Z."""
-    at = _EPOCH + timedelta(microseconds=epoch_ns // 1000)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    second, micro = divmod(epoch_ns // 1000, 1_000_000)
+    return f"{_utc_second(second)}.{micro:06d}Z"
+
+
+@lru_cache(256)
+def _utc_second(second: int) -> str:
+    """A stream's lines come many to a second."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")

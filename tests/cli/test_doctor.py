@@ -153,7 +153,6 @@ def test_each_precondition_of_the_running_kernel_is_in_the_document() -> None:
     wanted = {
         "CAP_BPF",
         "CAP_PERFMON",
-        "CAP_NET_ADMIN",
         "CAP_SYS_ADMIN",
         "CAP_SYS_PTRACE",
         "BTF",

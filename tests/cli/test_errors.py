@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shlex
@@ -18,13 +17,13 @@ import pytest
 
 from tests.lab import hosts
 from tests.lab.actor import Actor, actor, connect
-from tests.lab.trace import ROOT, Event, matches, tcptrace, watching
+from tests.lab.trace import ROOT, Event, lines, matches, tcptrace, watching
 from tracer import __version__, cli
 from tracer.cli.errors import INTERRUPTED, UNWRITTEN, guarded
 from tracer.errors import MISSING_PRECONDITION, USAGE, TcptraceError
 
 PORT: Final = 7743
-COMMANDS: Final = ("watch", "snapshot", "doctor", "demo")
+COMMANDS: Final = ("watch", "record", "snapshot", "doctor", "demo")
 # as a user has it: what is written last is flushed last
 BUFFERED: Final = {**os.environ, "PYTHONUNBUFFERED": ""}
 # nobody, but for the right to read the checkout wherever it is
@@ -286,10 +285,10 @@ def test_a_signal_ends_the_stream_with_its_last_line(number: int) -> None:
         tcptrace("watch", "--json"), cwd=ROOT, env=BUFFERED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        first = json.loads(child.stdout.readline())
+        first = child.stdout.readline()
         child.send_signal(number)
         out, err = child.communicate(timeout=20)
-    events = [first, *map(json.loads, out.splitlines())]
+    events = lines(first + out)
     assert (child.returncode, err) == (0, "")
     assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
     assert (action(events[0]), action(events[-1])) == ("stream-started", "stream-ended")
@@ -299,7 +298,7 @@ def test_a_signal_ends_the_stream_with_its_last_line(number: int) -> None:
 def test_a_duration_ends_it_by_itself() -> None:
     done = run("watch", "--json", "--duration", "0.3", "--interval", "0.1")
     assert (done.returncode, done.stderr) == (0, "")
-    first, *_, last = map(json.loads, done.stdout.splitlines())
+    first, *_, last = lines(done.stdout)
     assert (action(first), action(last)) == ("stream-started", "stream-ended")
 
 
@@ -419,7 +418,7 @@ def snapshot(*arguments: str) -> list[Event]:
     """What a snapshot says of connections; its first and last lines are checked."""
     done = run("snapshot", "--json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    first, *events, last = map(json.loads, done.stdout.splitlines())
+    first, *events, last = lines(done.stdout)
     assert (action(first), action(last)) == ("stream-started", "stream-ended")
     assert last["tcptrace"]["stream"]["connections"] == len(events)
     assert {action(one) for one in events} <= {"connection-seen"}

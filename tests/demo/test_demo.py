@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lab.terminal import terminal
-from tests.lab.trace import ROOT, tcptrace
+from tests.lab.trace import ROOT, lines, tcptrace
 from tracer.cli.errors import INTERRUPTED
 from tracer.demo.leftovers import STATE
 
@@ -60,7 +59,7 @@ def until_it_runs(demo: subprocess.Popen[bytes]) -> None:
 
 def events_of(demo: subprocess.Popen[bytes]) -> tuple[list[dict[str, Any]], str]:
     out, err = demo.communicate(timeout=90)
-    return [json.loads(line) for line in out.splitlines()], err.decode()
+    return lines(out), err.decode()
 
 
 def test_the_slow_client_is_blamed_and_the_rst_and_nginxs_line_explained() -> None:

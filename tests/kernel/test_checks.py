@@ -17,7 +17,7 @@ from tracer.kernel.checks import Check, Missing, Ok
 from tracer.kernel.programs import LOST_WITHOUT
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIRED = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+REQUIRED = {"CAP_PERFMON": 38, "CAP_BPF": 39}
 OPTIONAL = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 NUMBERS = REQUIRED | OPTIONAL
 ALL = sum(1 << number for number in NUMBERS.values())

@@ -14,7 +14,7 @@ import pytest
 from tests.lab import hosts, witness
 from tests.lab.actor import Actor, actor, connect, fill
 from tests.lab.hosts import Host
-from tests.lab.trace import ROOT, Event, tcptrace, watching
+from tests.lab.trace import ROOT, Event, lines, tcptrace, watching
 
 pytestmark = pytest.mark.kernel
 
@@ -40,7 +40,7 @@ def lab() -> Iterator[Lab]:
 
 def snapshot(*arguments: str) -> list[Event]:
     done = subprocess.run(tcptrace("snapshot", "--json", *arguments), cwd=ROOT, capture_output=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return lines(done.stdout)
 
 
 def end_at(events: list[Event], port: int) -> Event:

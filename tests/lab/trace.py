@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from tests.lab import schema
+
 Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,10 +26,11 @@ def tcptrace(*arguments: str, program: str = "tracer") -> list[str]:
 
 
 class Trace:
-    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds."""
+    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds. Each has to be as published."""
 
     def __init__(self, *arguments: str, program: str = "tracer") -> None:
         self.events: list[Event] = []
+        self.flaws: list[str] = []
         self._news = threading.Condition()
         self._child = subprocess.Popen(
             tcptrace("watch", "--json", *arguments, program=program),
@@ -79,6 +82,7 @@ class Trace:
             errors = self._child.stderr.read().decode()
             self._child.stderr.close()
             assert (code, errors) == (0, ""), f"watch ended with {code}: {errors}"
+        assert not self.flaws, "\n".join(self.flaws)
         return self.events
 
     def abandon(self) -> None:
@@ -90,8 +94,10 @@ class Trace:
     def _read(self) -> None:
         assert self._child.stdout is not None
         for line in self._child.stdout:
+            arrived = time.monotonic()
             event = orjson.loads(line)
-            event["arrived"] = time.monotonic()
+            self.flaws += schema.flaws(event)
+            event["arrived"] = arrived
             with self._news:
                 self.events.append(event)
                 self._news.notify_all()
@@ -111,6 +117,15 @@ def watching(*arguments: str, program: str = "tracer") -> Iterator[Trace]:
     assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
     assert events[-1]["event"]["action"] == "stream-ended"
     assert not [one for one in events if one["event"]["action"] == "events-lost"]
+
+
+def lines(stream: bytes | str) -> list[Event]:
+    """The events of a whole stream. Raises AssertionError where a line is not as published, or one is missing."""
+    events: list[Event] = [orjson.loads(line) for line in stream.splitlines()]
+    for one in events:
+        schema.check(one)
+    assert [one["event"]["sequence"] for one in events] == list(range(1, len(events) + 1))
+    return events
 
 
 def matches(event: Event, action: str | None, port: int | None) -> bool:

@@ -12,6 +12,7 @@ from tracer.cli.errors import guarded
 
 _COMMANDS: Final = {
     "watch": "Show live which connections head toward a reset, why, when, and who is the slow reader.",
+    "record": "Write the event stream to files, sockets or syslog, for unattended use.",
     "snapshot": "Scan once, print the same columns, exit.",
     "doctor": "Check every precondition and say how to mend what is missing.",
     "demo": "Reproduce an outage with a real nginx in namespaces of its own, and watch it.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from tracer.export.community_id import community_id
@@ -23,6 +24,7 @@ _TYPES: Final = {
 }
 
 Document = dict[str, Any]
+"""Its parts may be shared with the documents before and after: to be written, not changed."""
 
 
 class Documents:
@@ -93,6 +95,7 @@ class Documents:
         }
 
 
+@lru_cache(8192)  # the same from a connection's first line to its last, and half of what a line costs
 def _shared_fields(local: Endpoint, peer: Endpoint, opened_by: str) -> Document:
     source, destination = (peer, local) if opened_by == "peer" else (local, peer)
     return {
@@ -209,10 +212,11 @@ def _reset(reset: ResetView) -> Document:
 
 def _lost(lost: Mapping[str, Mapping[str, int]]) -> Document:
     ring_buffer, table_full = lost.get("ring_buffer", {}), lost.get("table_full", {})
+    sinks = {f"sink {name}": number for name, number in lost.get("sinks", {}).items()}
     return {
         "ring_buffer": sum(ring_buffer.values()),
         "table_full": sum(table_full.values()),
-        "by_kind": {**ring_buffer, **table_full},
+        "by_kind": {**ring_buffer, **table_full, **sinks},
     }
 
 

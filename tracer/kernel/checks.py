@@ -22,7 +22,6 @@ STATUS: Final = Path("/proc/self/status")
 _CAPABILITIES: Final[Mapping[str, tuple[int, str]]] = {
     "CAP_BPF": (39, ""),
     "CAP_PERFMON": (38, ""),
-    "CAP_NET_ADMIN": (12, ""),
     "CAP_SYS_ADMIN": (21, "connections in other network namespaces are seen by their events only"),
     "CAP_SYS_PTRACE": (19, "what the reader's thread waits for, and the programs of other users"),
 }
