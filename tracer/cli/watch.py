@@ -8,6 +8,7 @@ import click
 
 from tracer.cli import options
 from tracer.cli.tracing import attached
+from tracer.errors import USAGE, TcptraceError
 
 
 @click.command("watch")
@@ -27,6 +28,7 @@ from tracer.cli.tracing import attached
     help="Time until it stops by itself.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
+@click.option("--samples", is_flag=True, help="With --json: also what each verdict was made from, for replay.")
 def command(
     ports: tuple[range, ...],
     pids: tuple[int, ...],
@@ -35,6 +37,7 @@ def command(
     interval: float,
     duration: float | None,
     as_json: bool,
+    samples: bool,
 ) -> None:
     """Show live which connections head toward a reset, why, when, and who is the slow reader.
 
@@ -47,9 +50,12 @@ def command(
       sudo tcptrace watch --pid 32278 --all
       sudo tcptrace watch --json --duration 60 > events.ndjson
     """
+    if samples and not as_json:
+        raise TcptraceError("--samples is a part of the event stream", "add --json", USAGE)
     filters = options.chosen(ports, pids, peers, everything)
     modules = ["tracer.cli.session", "tracer.cli.live"] if options.table_is_wanted(as_json) else ["tracer.cli.session"]
     with attached(filters, modules) as tracing:
         from tracer.cli.session import output_for, watch
 
-        watch(tracing, output_for(as_json, filters.words(), tracing), filters, interval, duration)
+        output = output_for(as_json, filters.words(), tracing, samples=samples)
+        watch(tracing, output, filters, interval, duration)

@@ -6,24 +6,27 @@ says already, and the socket's address, which never leaves the process.
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import itemgetter
 from typing import Any, Final
 
 from tracer.events.records import SockState
 from tracer.model.findings import Closure, ConnectionView, Habit, Sample
 
 ELSEWHERE: Final = frozenset({"sk", "local_addr", "peer_addr", "local_port", "peer_port", "netns"})
-_FIELDS: Final = tuple((at, name) for at, name in enumerate(SockState._fields) if name not in ELSEWHERE)
+_NAMES: Final = tuple(name for name in SockState._fields if name not in ELSEWHERE)
+_VALUES: Final = itemgetter(*(SockState._fields.index(name) for name in _NAMES))
 
 
 def sample(taken: Sample, view: ConnectionView, ns: int) -> dict[str, Any]:
     """tcptrace.sample of a line at `ns`. `age_ns`: the socket was read so long before."""
-    sock = taken.sock
+    fields = _VALUES(taken.sock)
     owner, verdict = view.owner, view.verdict
     found: dict[str, Any] = {
         "ns": ns,
         "hz": taken.hz,
         "since_ns": taken.since_ns,
-        "sock": {name: value for at, name in _FIELDS if (value := sock[at])},
+        "sock": dict(compress(zip(_NAMES, fields, strict=True), fields)),
     }
     optional: dict[str, Any] = {
         "age_ns": ns - taken.ns or None,

@@ -248,9 +248,11 @@ class Tracker:
 
     def _on_losses(self, record: rec.Losses) -> list[Notice]:
         before, self._losses = self._losses, record
-        if (record.ring_buffer, record.table_full) == (before.ring_buffer, before.table_full):
+        if record[1:] == before[1:]:
             return []
         lost = {"ring_buffer": record.ring_buffer, "table_full": record.table_full}
+        if record.sinks:
+            lost["sinks"] = record.sinks
         return [Notice("events-lost", record.ns, lost=lost)]
 
     def _on_restored(self, record: Restored) -> list[Notice]:
