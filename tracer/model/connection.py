@@ -169,6 +169,7 @@ class Connection:
         if ns < self.ns:
             return Changes()
         before, self.sock, self.ns = self.sock, sock, ns
+        self.judged = None
         self._note_progress(before, sock, ns)
         local, peer = self._local_is_closed(sock), self._peer_is_closed(sock)
         changes = Changes(
@@ -186,6 +187,7 @@ class Connection:
         self._note_stall(self.local_closed, ns)
         self.closures += closure is not None and closure is not self.local_closed
         self.local_closed = closure
+        self.judged = None
 
     def set_peer(self, closure: Closure | None, ns: int) -> None:
         """The peer's receive window closed, or (None) opened."""
@@ -194,6 +196,7 @@ class Connection:
             self.closures += closure is not None
             self.closure_probes = 0
         self.peer_closed = closure
+        self.judged = None
 
     def sample(self) -> Sample:
         """All that it is judged from."""
