@@ -125,9 +125,9 @@ def fields(part: dict[str, Any], name: str = "") -> Iterator[str]:
 def is_of(kind: str, value: Any) -> bool:
     """Whether a value fits a type of ECS."""
     if kind == "long":
-        return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+        return isinstance(value, int) and not isinstance(value, bool) and bool(-(1 << 63) <= value < 1 << 63)
     if kind == "ip":
-        return str(ip_address(value)) == value
+        return bool(str(ip_address(value)) == value)
     return isinstance(value, str)
 
 

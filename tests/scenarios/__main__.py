@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -11,6 +12,7 @@ from tests.scenarios.every import SCENARIOS
 from tests.scenarios.judge import Result
 from tests.scenarios.report import report
 from tests.scenarios.runner import AT_ONCE, pick, run
+from tests.scenarios.traffic import SECONDS, USUAL_S
 from tracer.kernel import checks
 
 
@@ -19,7 +21,16 @@ from tracer.kernel import checks
 @click.option("--list", "listing", is_flag=True, help="Name them with their stories, play nothing.")
 @click.option("--at-once", default=AT_ONCE, show_default=True, type=click.IntRange(1, 64), help="How many play at a time.")
 @click.option("--reasonless", is_flag=True, help="As on kernels that give no reasons: every cause is inferred.")
-def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: bool) -> None:
+@click.option(
+    "--traffic",
+    default=USUAL_S,
+    show_default=True,
+    envvar=SECONDS,
+    type=click.IntRange(5, 86_400),
+    metavar="SECONDS",
+    help="How long the web server is under load: ten minutes prove something, seconds that it works.",
+)
+def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: bool, traffic: int) -> None:
     """Play scenarios (all, or those whose names begin so) on the real kernel and judge what tcptrace says of them.
 
     \b
@@ -27,6 +38,7 @@ def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: boo
       sudo scripts/scenarios                    all
       sudo scripts/scenarios keepalive orphan   those that begin so
       sudo scripts/scenarios --reasonless       what older kernels leave to inference
+      sudo scripts/scenarios --traffic 600 web  ten minutes of healthy traffic
     """
     chosen = pick(SCENARIOS.values(), names)
     if not chosen:
@@ -36,6 +48,7 @@ def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: boo
             click.echo(f"{one.name:40} {one.play.__doc__}")
         return
     checks.require()
+    os.environ[SECONDS] = str(traffic)
     done = 0
 
     def say(result: Result) -> None:

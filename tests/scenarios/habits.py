@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +77,7 @@ def nginx_with_a_send_timeout(lab: Lab) -> Truth:
     lab.cleanup(server.wait)
     lab.cleanup(lambda: kill(who))
     lab.pids.add(server.pid)
+    _waited_for(lambda: there.run("ss", "-ltnH", "sport", "=", str(lab.port)), "nginx does not listen")
     for _ in range(4):
         port = _download(client, there, lab.port)
         _closed_by_nginx(there, port)
@@ -158,9 +160,14 @@ s.sendall(b"GET /large HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); answer = s.getsockna
 
 def _closed_by_nginx(there: Host, port: int) -> None:
     """Waits until its end is in FIN_WAIT1 (04 in /proc/net/tcp): closed, with data unsent."""
+    _waited_for(lambda: there.run("ss", "-tnH", "state", "fin-wait-1", "dport", "=", str(port)), "nginx does not give up")
+
+
+def _waited_for(look: Callable[[], str], else_: str) -> None:
     deadline = now() + 10
-    while not there.run("ss", "-tnH", "state", "fin-wait-1", "dport", "=", str(port)).strip():
-        assert now() < deadline, "nginx does not give up"
+    while not look().strip():
+        assert now() < deadline, else_
+        time.sleep(0.02)
 
 
 def _read_once(lab: Lab) -> tuple[Actor, Actor, int]:

@@ -12,7 +12,7 @@ from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
 from tests.scenarios.scenario import FIRST_PORT, INTERVAL_S, PORTS_EACH, Lab, Scenario, Truth, local_port, netns
 
-AT_ONCE = 12
+AT_ONCE = 8
 TRACES_AT_ONCE = 3
 
 
@@ -62,6 +62,7 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
         try:
             truth = one.play(lab)
             time.sleep(INTERVAL_S)
+            lab.catch_up()
             result = _judged(one.name, truth, lab)
         except Exception:
             result = Result(one.name, None, wrong=("it could not be played",), story=traceback.format_exc())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from tests.lab.actor import Actor, actor, connect
 from tests.lab.hosts import Host
 from tests.lab.trace import Event, Trace
 from tracer.demo.processes import identity, kill
+from tracer.kernel.namespaces import entered
 
 _T = TypeVar("_T")
 _Hosts = TypeVar("_Hosts", bound=tuple[Host, ...])
@@ -157,6 +159,17 @@ answer = child
     def connect(self, client: Actor, server: Actor, ip: str, offset: int = 0, name: str = "s", size: int = 32768) -> int:
         """A connection with buffers of `size` bytes to the scenario's port plus `offset`; the client's port."""
         return connect(client, server, ip, self.port + offset, rcvbuf=size, sndbuf=size, name=name)
+
+    def catch_up(self) -> None:
+        """Waits until the trace has told what happened by now, which on a busy machine takes its time: it tells in order.
+
+        The mark is a refusal in a namespace that is none of the story's. One that loses events may lose it.
+        """
+        mark = self.port + PORTS_EACH - 1
+        with hosts.alone() as host, entered(host.namespace), socket.socket() as one:
+            one.connect_ex((host.ip, mark))
+        with suppress(AssertionError):
+            self.trace.wait("reset-sent", mark, seconds=5)
 
     def verdicts(self, end: int) -> list[Event]:
         """The alerts so far about the connection with this local port."""

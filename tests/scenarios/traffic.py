@@ -57,6 +57,7 @@ def web_server_under_load(lab: Lab) -> Truth:
     client = lab.actor(here, "lazy")
     client.do(
         "s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768);"
+        f"s.bind(({here.ip!r}, {lab.port + 5}));"  # one that none of the load's connections had
         f"s.connect(({there.ip!r}, {lab.port})); s.sendall(b'GET /download HTTP/1.0\\r\\n\\r\\n')"
     )
     port = client.do("answer = s.getsockname()[1]")

@@ -19,9 +19,9 @@ def possible(record: Any) -> Any:
     sock = getattr(record, "sock", None)
     if sock is None:
         return record
-    latest = sock.jiffies + FARTHEST
-    armed = {name: min(latest, getattr(sock, name)) for name in ("write_expires", "keepalive_expires")}
-    return record._replace(sock=sock._replace(**armed))
+    now = min(sock.jiffies, 1 << 63)
+    armed = {name: min(now + FARTHEST, getattr(sock, name)) for name in ("write_expires", "keepalive_expires")}
+    return record._replace(sock=sock._replace(jiffies=now, **armed))
 
 
 @settings(max_examples=300, deadline=None)

@@ -83,3 +83,13 @@ def test_a_terminal_that_can_do_nothing_gets_lines() -> None:
     with terminal(["env", "TERM=dumb", *tcptrace("watch", "--port", "1", "--duration", "0.2")], 80, 24) as window:
         lines = window.wait(lambda lines: "exit 0" in lines)
     assert [line for line in lines if line] == ["exit 0", "echo"]
+
+
+def test_a_locale_without_a_names_letters_keeps_the_table_in_its_lines() -> None:
+    with hosts.pair() as (here, there), actor(here, "漢字") as client, actor(there, "漢字") as server:
+        connect(client, server, there.ip, PORT)
+        command = ["env", "PYTHONIOENCODING=ascii", *tcptrace("watch", "--all", "--port", str(PORT), "--duration", "2")]
+        with terminal(command, 80, 24) as window:
+            lines = window.wait(lambda lines: any(line.startswith("ok ") and f"{there.ip}:{PORT}" in line for line in lines))
+        assert sum(line.startswith("  ??[") for line in lines) == 2
+        assert lines[3].startswith("ok ") and lines[4].startswith("  ??[") and lines[5].startswith("  Recv-Q ")

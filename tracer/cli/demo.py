@@ -8,10 +8,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, TextIO
 
 import click
-from click.utils import LazyFile
 
 from tracer.cli import options
 from tracer.cli.output import host_name
@@ -19,6 +19,7 @@ from tracer.cli.session import output_for, watch
 from tracer.cli.tracing import attached, clock_offset_ns
 from tracer.demo import leftovers, story
 from tracer.demo.incident import PORT, UPSTREAM_PORT, Incident, require_root
+from tracer.errors import USAGE, TcptraceError
 from tracer.kernel import checks
 from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.selection import Selection
@@ -35,10 +36,10 @@ AFTERMATH_S: Final = 5.0
 @click.option("--clean", is_flag=True, help="Only remove what a demo left behind that was killed.")
 @click.option(
     "--svg",
-    type=click.File("w", encoding="utf-8"),
+    metavar="FILE",
     help="Write a picture of the screen as the stall was at its end.",
 )
-def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
+def command(as_json: bool, clean: bool, svg: str | None) -> int:
     """Reproduce an outage with a real nginx in network namespaces of its own, watch it live, and tell the story.
 
     A server pushes tasks through nginx to two WebSocket clients. One handles them in the thread that reads, and gets stuck;
@@ -57,8 +58,19 @@ def command(as_json: bool, clean: bool, svg: TextIO | None) -> int:
     if clean:
         return 0
     checks.require()  # before anything is built
-    if isinstance(svg, LazyFile):
-        svg.open()  # not when the demo is over
+    with nullcontext() if svg is None else _opened(svg) as file:
+        return _play(as_json, file)
+
+
+def _opened(path: str) -> TextIO:
+    """The file for the picture: when the demo is over would be late to hear that there is none."""
+    try:
+        return open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise TcptraceError(f"{path} cannot be written: {error.strerror}", "give --svg another place", USAGE) from error
+
+
+def _play(as_json: bool, svg: TextIO | None) -> int:
     filters = options.Filters((range(PORT, PORT + 1), range(UPSTREAM_PORT, UPSTREAM_PORT + 1)), Selection())
     click.echo("tcptrace: building three hosts, nginx, a server, two clients; about 30 s in all", err=True)
     with Incident() as incident, attached(filters) as tracing:

@@ -47,21 +47,21 @@ def guarded(command: click.Command, name: str) -> NoReturn:
         _say(f"the output cannot be written: {error.strerror}", f"{free} to another place")
         code = UNWRITTEN
     except (KeyboardInterrupt, click.Abort):
+        with suppress(OSError):
+            click.echo(err=True)  # a terminal has just shown ^C
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _run(command: click.Command, name: str) -> object:
-    """What the command returns. click itself ends with 1 on EPIPE, and puts wrappers around both streams."""
-    streams = sys.stdout, sys.stderr
+    """What the command returns. click's own main() takes EPIPE for itself, each release in another way, and ends with 1."""
+    if f"_{name.upper()}_COMPLETE" in os.environ:
+        command.main(prog_name=name)  # the shell asks what may come next
     try:
-        return command.main(prog_name=name, standalone_mode=False)
-    except SystemExit as left:
-        sys.stdout, sys.stderr = streams
-        cause = left.__context__
-        if isinstance(cause, BrokenPipeError):
-            raise cause from None
-        raise
+        with command.make_context(name, sys.argv[1:]) as context:
+            return command.invoke(context)
+    except click.exceptions.Exit as left:
+        return left.exit_code
 
 
 def _say(cause: str, remedy: str) -> None:
@@ -86,7 +86,8 @@ def _prepare_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            # a table has no room for escapes: its text was laid out before
+            stream.reconfigure(errors="replace" if stream.isatty() else "backslashreplace")
 
 
 def _silence_stdout() -> None:

@@ -104,6 +104,25 @@ class Pid(click.IntRange):
     name = "process number"
 
 
+def pace(function: _Function) -> _Function:
+    """Adds --interval and --duration to a command."""
+    for option in (
+        click.option(
+            "--duration", type=Seconds(0, LONGEST_S, min_open=True), metavar="SECONDS", help="Time until it stops by itself."
+        ),
+        click.option(
+            "--interval",
+            type=Seconds(0.1, 60),
+            default=1.0,
+            metavar="SECONDS",
+            show_default=True,
+            help="Time between looks.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def filters(function: _Function) -> _Function:
     """Adds --port, --pid, --peer and --all to a command."""
     for option in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -81,6 +82,34 @@ class Json:
     def end(self, ns: int, totals: dict[str, Any]) -> None:
         """stream-ended"""
         self._writer.write(self._documents.ended(ns, totals))
+
+
+class Several:
+    """Passes on to each in turn. The first is the one that a person sees, and ends first."""
+
+    def __init__(self, *outputs: Output) -> None:
+        self._outputs = outputs
+
+    def start(self, ns: int, facts: dict[str, Any]) -> None:
+        """Passed on."""
+        for output in self._outputs:
+            output.start(ns, facts)
+
+    def take(self, notices: Sequence[Notice]) -> None:
+        """Passed on."""
+        for output in self._outputs:
+            output.take(notices)
+
+    def draw(self, screen: Screen) -> None:
+        """Passed on."""
+        for output in self._outputs:
+            output.draw(screen)
+
+    def end(self, ns: int, totals: dict[str, Any]) -> None:
+        """Passed on to all, though some fail: a closed pipe must not cost an export its last records."""
+        with ExitStack() as stack:
+            for output in reversed(self._outputs):
+                stack.callback(output.end, ns, totals)
 
 
 def host_name() -> str:

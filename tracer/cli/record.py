@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from tracer.cli import options
+from tracer.cli import exports, options
 from tracer.cli.tracing import attached, clock_offset_ns
 from tracer.errors import USAGE, TcptraceError
 from tracer.export.ecs import Documents
@@ -67,12 +67,12 @@ AGE: Final = Quantity("time", _TIMES, "24h", 1)
     help=f"Where the stream goes (repeatable): {address.FORMS}.",
 )
 @options.filters
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds until it stops by itself.")
+@options.pace
 @click.option("--rotate-size", type=SIZE, default="100M", show_default=True, help="A file grows no larger; 0: without end.")
 @click.option("--rotate-age", type=AGE, default="0", help="A file grows no older, such as 24h.")
 @click.option("--keep", type=click.IntRange(0, 1000), default=5, show_default=True, help="Old files that are kept.")
 @click.option("--buffer", type=SIZE, default="64M", show_default=True, help="What waits for a slow output at most.")
+@exports.options
 def command(
     outputs: tuple[str, ...],
     ports: tuple[range, ...],
@@ -85,6 +85,8 @@ def command(
     rotate_age: int,
     keep: int,
     buffer: int,
+    otlp: str | None,
+    metrics: exports.Address | None,
 ) -> None:
     """Write the event stream to files, sockets or syslog, without a table, until told to stop.
 
@@ -96,15 +98,21 @@ def command(
       sudo tcptrace record --output /var/log/tcptrace.ndjson --port 443
       sudo tcptrace record --output events.ndjson --rotate-size 10M --rotate-age 24h --keep 7
       sudo tcptrace record --output tcp:logs.example.com:5170 --output syslog
+      sudo tcptrace record --output syslog --metrics 9095
       sudo tcptrace record --output - --duration 60 | jq .tcptrace.verdict.summary
     """
     filters = options.chosen(ports, pids, peers, everything)
     rotation = Rotation(rotate_size or None, rotate_age or None, keep)
     targets = _targets(outputs, rotation)
-    with attached(filters, ["tracer.cli.session"]) as tracing, _fanout(targets, buffer) as fanout:
+    with (
+        exports.opened(otlp, metrics) as beside,
+        attached(filters, ["tracer.cli.session"]) as tracing,
+        _fanout(targets, buffer) as fanout,
+    ):
+        from tracer.cli.output import Several
         from tracer.cli.session import watch
 
-        watch(tracing, Recorder(fanout), filters, interval, duration, lambda: fanout.over)
+        watch(tracing, Several(Recorder(fanout), *beside), filters, interval, duration, lambda: fanout.over)
 
 
 class Recorder:

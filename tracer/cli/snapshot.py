@@ -57,10 +57,13 @@ def command(
             output.take([Notice("connection-seen", now, connection) for connection in screen.connections])
             output.end(time.monotonic_ns(), {"connections": len(screen.connections)})
             return
-        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
         wanted = len(programs.attached) + len(programs.missing)
         header = Header(host_name(), 0.0, filters.words(), len(programs.attached), wanted, tuple(programs.missing))
-        console.print(render(screen, header, console.width))
+        if sys.stdout.isatty():
+            console = Console()
+            console.print(render(screen, header, console.width))
+        else:
+            click.echo(render(screen, header, PIPE_WIDTH).plain)
 
 
 def take(tracing: Tracing, tracker: Tracker) -> None:

@@ -6,29 +6,17 @@ from ipaddress import IPv4Network, IPv6Network
 
 import click
 
-from tracer.cli import options
+from tracer.cli import exports, options
 from tracer.cli.tracing import attached
 from tracer.errors import USAGE, TcptraceError
 
 
 @click.command("watch")
 @options.filters
-@click.option(
-    "--interval",
-    type=options.Seconds(0.1, 60),
-    default=1.0,
-    metavar="SECONDS",
-    show_default=True,
-    help="Time between looks.",
-)
-@click.option(
-    "--duration",
-    type=options.Seconds(0, options.LONGEST_S, min_open=True),
-    metavar="SECONDS",
-    help="Time until it stops by itself.",
-)
+@options.pace
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
 @click.option("--samples", is_flag=True, help="With --json: also what each verdict was made from, for replay.")
+@exports.options
 def command(
     ports: tuple[range, ...],
     pids: tuple[int, ...],
@@ -38,6 +26,8 @@ def command(
     duration: float | None,
     as_json: bool,
     samples: bool,
+    otlp: str | None,
+    metrics: exports.Address | None,
 ) -> None:
     """Show live which connections head toward a reset, why, when, and who is the slow reader.
 
@@ -49,13 +39,16 @@ def command(
       sudo tcptrace watch --port 8000-8100 --peer 10.0.0.0/8
       sudo tcptrace watch --pid 32278 --all
       sudo tcptrace watch --json --duration 60 > events.ndjson
+      sudo tcptrace watch --metrics 9095 --otlp http://collector:4318
     """
     if samples and not as_json:
         raise TcptraceError("--samples is a part of the event stream", "add --json", USAGE)
     filters = options.chosen(ports, pids, peers, everything)
-    modules = ["tracer.cli.session", "tracer.cli.live"] if options.table_is_wanted(as_json) else ["tracer.cli.session"]
-    with attached(filters, modules) as tracing:
+    table = options.table_is_wanted(as_json)
+    modules = ["tracer.cli.session", "tracer.cli.live"] if table else ["tracer.cli.session"]
+    with exports.opened(otlp, metrics, quiet=table) as beside, attached(filters, modules) as tracing:
+        from tracer.cli.output import Several
         from tracer.cli.session import output_for, watch
 
-        output = output_for(as_json, filters.words(), tracing, samples=samples)
+        output = Several(output_for(as_json, filters.words(), tracing, samples=samples), *beside)
         watch(tracing, output, filters, interval, duration)

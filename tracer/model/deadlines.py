@@ -96,7 +96,7 @@ def probe_unanswered(sock: SockState, hz: int) -> bool:
     One that comes within half a second of an earlier one gets none (tcp_invalid_ratelimit), so the second often stays alone.
     """
     if not sock.probes_out:
-        return _silent_in_flight(sock)
+        return _silent_in_flight(sock, hz)
     if sock.pending == Pending.PROBE0:
         interval = timers.probe_interval(sock, sock.backoff, hz)
         before = timers.probe_interval(sock, max(0, sock.backoff - 1), hz)
@@ -163,7 +163,7 @@ def _by(sock: SockState, mechanism: By) -> By:
 def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | None:
     """tcp_rtx_probe0_timed_out() (since 6.6): retransmits for as long as ACKs arrive; a user timeout counts all the same."""
     patience = timers.jiffies(sock.user_timeout, hz)
-    silent = _silent_in_flight(sock)
+    silent = _silent_in_flight(sock, hz)
     if not patience and not silent:
         return None
     limit = min(2 * timers.rto_max(sock, hz), patience or _U32)
@@ -182,13 +182,14 @@ def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | No
     return None
 
 
-def _silent_in_flight(sock: SockState) -> bool:
+def _silent_in_flight(sock: SockState, hz: int) -> bool:
     """Whether what is in flight before a closed window has been sent again, twice, without any ACK."""
     if sock.pending != Pending.RETRANS or sock.snd_wnd or not sock.packets_out or sock.backoff < 1:
         return False
     # the timer was last armed, for rto, when the segment was last sent
     sent = sock.write_expires - sock.rto
-    return sock.jiffies - timers.since(sock, sock.rcv_tstamp) < sent - sock.rto // 2 + timers.TIMEOUT_MIN
+    silent = timers.since(sock, sock.rcv_tstamp)
+    return silent >= max(sock.rto, hz) and sock.jiffies - silent < sent - sock.rto // 2 + timers.TIMEOUT_MIN
 
 
 def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bool:

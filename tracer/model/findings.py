@@ -306,3 +306,5 @@ class Screen:
     events: int
     ring_buffer_lost: int
     table_full: int
+    scan_s: float | None = None
+    """How long the last look at all sockets took."""

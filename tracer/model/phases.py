@@ -82,4 +82,4 @@ def unsent_waits(connection: Connection) -> bool:
     in_flight, segment = sock.send_q - sock.unsent, max(sock.mss, 1)
     if sock.snd_wnd - in_flight >= segment or sock.snd_wnd >= max(sock.max_window // 2, 2 * segment):
         return False  # the path holds it back (congestion window, pacing, a narrow link), not the reader
-    return bool(connection.ack_rate) and sock.unsent / (connection.ack_rate or 1) > WAITING_NS / 1e9
+    return connection.ack_rate is not None and sock.unsent > connection.ack_rate * WAITING_NS / 1e9

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from tracer.events import records as rec
 from tracer.events.records import SockState
 from tracer.model.connection import Connection, Tuple4
-
-_PROOF_WINDOW: Final = 1 << 24
 
 
 class Registry:
@@ -99,8 +96,13 @@ class Registry:
 
 
 def _is_other_end(one: SockState, other: SockState) -> bool:
-    """Whether each expects what the other sends, within what may be on its way between two looks."""
-    return (
-        abs(rec.distance(one.snd_nxt, other.rcv_nxt)) < _PROOF_WINDOW
-        and abs(rec.distance(other.snd_nxt, one.rcv_nxt)) < _PROOF_WINDOW
-    )
+    """Whether each has received up to what the other has in flight.
+
+    Nothing less is a proof: initial sequence numbers are a clock and a hash of the addresses, so twins with the same addresses
+    in other namespaces, opened at about the same time, have nearly the same. Looks that are too far apart prove nothing yet.
+    """
+    return _fits(one, other) and _fits(other, one)
+
+
+def _fits(sender: SockState, receiver: SockState) -> bool:
+    return 0 <= rec.distance(sender.snd_una, receiver.rcv_nxt) <= rec.distance(sender.snd_una, sender.snd_nxt)

@@ -44,6 +44,7 @@ class Tracker:
         self._restoring = Restoring(self._connections, self._endings, self._notices)
         self._established = 0
         self._events = 0
+        self._scan_s: float | None = None
         self._losses = rec.Losses(0, {}, {})
         self._handlers: Mapping[type, Callable[[Any], list[Notice]]] = {
             rec.Socket: self._on_sample,
@@ -126,6 +127,7 @@ class Tracker:
             self._events,
             sum(self._losses.ring_buffer.values()),
             sum(self._losses.table_full.values()),
+            self._scan_s,
         )
 
     # --- records -----------------------------------------------------------------------------------------------------
@@ -265,6 +267,7 @@ class Tracker:
 
     def _on_scan_ended(self, record: rec.ScanEnded) -> list[Notice]:
         self._established = record.established
+        self._scan_s = (record.ns - record.started_ns) / 1e9
         notices: list[Notice] = []
         for connection in list(self._connections):
             sock = connection.sock
