@@ -23,7 +23,7 @@ from tracer.cli.errors import INTERRUPTED, UNWRITTEN, guarded
 from tracer.errors import MISSING_PRECONDITION, USAGE, TcptraceError
 
 PORT: Final = 7743
-COMMANDS: Final = ("watch", "record", "snapshot", "doctor", "demo")
+COMMANDS: Final = ("watch", "record", "replay", "snapshot", "doctor", "demo")
 # as a user has it: what is written last is flushed last
 BUFFERED: Final = {**os.environ, "PYTHONUNBUFFERED": ""}
 # nobody, but for the right to read the checkout wherever it is

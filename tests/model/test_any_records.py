@@ -14,8 +14,8 @@ from tracer.model.findings import Notice
 from tracer.model.resets import SHOWN_AT_MOST
 from tracer.model.selection import Selection
 from tracer.model.tracker import Tracker
+from tracer.sources.sockets import BOUNDS
 
-u8, u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32, 64))
 sizes = {"local_addr": st.binary(min_size=16, max_size=16), "peer_addr": st.binary(min_size=16, max_size=16)}
 small = {
     "sk": st.integers(1, 3),
@@ -25,8 +25,6 @@ small = {
     "netns": st.integers(1, 2),
     "hz": st.sampled_from([100, 250, 1000]),
 }
-wide = {"jiffies", "write_expires", "keepalive_expires"}
-eight = {"shutdown", "pending", "backoff", "retransmits", "probes_out", "retries2", "orphan_retries", "keepalive_probes"}
 times = st.integers(START, START + 10**11)
 ids = st.integers(0, 3)
 
@@ -41,7 +39,7 @@ def socks(draw: st.DrawFn) -> SockState:
         elif name.endswith("_ns"):
             values[name] = draw(times)
         else:
-            values[name] = draw(small.get(name, u64 if name in wide else u8 if name in eight else u32))
+            values[name] = draw(small[name] if name in small else st.integers(*BOUNDS[name]))
     return sock(draw(times), sk=draw(st.integers(1, 3)))._replace(**values)  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ from tracer.cli.errors import guarded
 _COMMANDS: Final = {
     "watch": "Show live which connections head toward a reset, why, when, and who is the slow reader.",
     "record": "Write the event stream to files, sockets or syslog, for unattended use.",
+    "replay": "Show what a recording tells, as watch would have shown it.",
     "snapshot": "Scan once, print the same columns, exit.",
     "doctor": "Check every precondition and say how to mend what is missing.",
     "demo": "Reproduce an outage with a real nginx in namespaces of its own, and watch it.",

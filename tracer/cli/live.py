@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,18 +17,21 @@ from tracer.view.table import Header, render
 class Table:
     """Draws a screen whenever there is a new one, and prints a summary at the end."""
 
-    def __init__(self, filters: str, attached: int, missing: Sequence[str]) -> None:
+    def __init__(self, filters: str, attached: int, missing: Sequence[str], host: str | None = None) -> None:
+        """`host`: where it was recorded, if that is not here and now."""
         self._console = Console()
         self._live = Live(console=self._console, screen=True, auto_refresh=False, redirect_stdout=False)
         self._filters = filters
         self._attached = attached
         self._missing = tuple(missing)
-        self._started = time.monotonic()
+        self._host = host or host_name()
+        self._started_ns = 0
         self._tally = Tally()
         self._screen: Screen | None = None
 
     def start(self, ns: int, facts: dict[str, Any]) -> None:
         """Takes the terminal."""
+        self._started_ns = ns
         self._live.start()
 
     def take(self, notices: Sequence[Notice]) -> None:
@@ -39,9 +41,9 @@ class Table:
     def draw(self, screen: Screen) -> None:
         """Draws at the terminal's size of now."""
         self._screen = screen
-        seconds = time.monotonic() - self._started
+        seconds = (screen.ns - self._started_ns) / 1e9
         wanted = self._attached + len(self._missing)
-        header = Header(host_name(), seconds, self._filters, self._attached, wanted, self._missing)
+        header = Header(self._host, seconds, self._filters, self._attached, wanted, self._missing)
         width, height = self._console.size
         self._live.update(render(screen, header, width, height), refresh=True)
 
@@ -49,5 +51,5 @@ class Table:
         """Gives the terminal back, then the summary."""
         self._live.stop()
         if self._screen is not None:
-            for text in self._tally.lines(self._screen, time.monotonic() - self._started):
+            for text in self._tally.lines(self._screen, (ns - self._started_ns) / 1e9):
                 self._console.print(text, markup=False, highlight=False)

@@ -59,9 +59,13 @@ class Lines:
 class Json:
     """The event stream."""
 
-    def __init__(self, clock_offset_ns: int) -> None:
-        self._documents = Documents(host_name(), clock_offset_ns)
+    def __init__(self, clock_offset_ns: int, *, samples: bool = False) -> None:
+        self._documents = Documents(host_name(), clock_offset_ns, samples=samples)
         self._writer = Writer(stdout())
+
+    def move(self, host: str, clock_offset_ns: int) -> None:
+        """What follows is of another host."""
+        self._documents.move(host, clock_offset_ns)
 
     def start(self, ns: int, facts: dict[str, Any]) -> None:
         """stream-started"""

@@ -159,7 +159,7 @@ def _fanout(targets: Sequence[Target], buffer: int) -> Iterator[Fanout]:
     from tracer.cli.output import host_name
 
     sinks = [Sink(target, buffer, _say) for target in targets]
-    fanout = Fanout(Documents(host_name(), clock_offset_ns()), sinks, _say)
+    fanout = Fanout(Documents(host_name(), clock_offset_ns(), samples=True), sinks, _say)
     for sink in sinks:
         sink.start()
     try:

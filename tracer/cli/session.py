@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import select
-import signal
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tracer.cli import options
 from tracer.cli.output import Json, Lines, Output, stream_facts
+from tracer.cli.signals import Reader, Signals
 from tracer.cli.tracing import Tracing, clock_offset_ns
 from tracer.model.tracker import Tracker
 from tracer.sources.live import Live
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 TICK_NS: Final = 100_000_000
 """How often time alone is asked for changes: a stall is one after 0.2 s."""
@@ -45,8 +36,8 @@ def watch(
     missing = {name: found.why for name, found in programs.missing.items()}
     now = time.monotonic_ns()
     end = now + round(duration * _SECOND) if duration else None
-    reader = _Reader()
-    with _Signals() as signals, Live(programs, tracing.layout.reasons, interval) as live:
+    reader = Reader()
+    with Signals() as signals, Live(programs, tracing.layout.reasons, interval) as live:
         output.start(now, stream_facts(offset, filters.words(), programs.attached, missing))
         try:
             draw_at, tick_at = now, now
@@ -72,57 +63,12 @@ def watch(
     return signals.stop
 
 
-def output_for(as_json: bool, filters: str, tracing: Tracing) -> Output:
+def output_for(as_json: bool, filters: str, tracing: Tracing, *, samples: bool = False) -> Output:
     """The output that suits standard output: JSON if asked for, a table on a terminal, lines in a pipe."""
     if as_json:
-        return Json(clock_offset_ns())
+        return Json(clock_offset_ns(), samples=samples)
     if not options.table_is_wanted(as_json):
         return Lines(clock_offset_ns())
     from tracer.cli.live import Table
 
     return Table(filters, len(tracing.programs.attached), list(tracing.programs.missing))
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP ask for an end instead of breaking in: a callback from C could not be broken safely."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self._resized = False
-        self._before: dict[int, signal._HANDLER] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-                self._before[number] = signal.signal(number, self._end)
-        self._before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._resize)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def resized(self) -> bool:
-        """Whether the terminal has another size than when this was last asked."""
-        was, self._resized = self._resized, False
-        return was
-
-    def _end(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop = True
-
-    def _resize(self, _number: int, _frame: FrameType | None) -> None:
-        self._resized = True
-
-
-class _Reader:
-    """Whoever reads our standard output. One that goes is noticed at once, not with the next line, which may be hours away."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        with suppress(OSError):  # no descriptor
-            self._poll.register(sys.stdout.fileno(), 0)  # POLLERR comes unasked
-
-    def check(self) -> None:
-        """Raises BrokenPipeError if it has gone."""
-        if any(found & select.POLLERR for _, found in self._poll.poll(0)):
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

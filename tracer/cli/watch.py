@@ -8,12 +8,14 @@ import click
 
 from tracer.cli import exports, options
 from tracer.cli.tracing import attached
+from tracer.errors import USAGE, TcptraceError
 
 
 @click.command("watch")
 @options.filters
 @options.pace
 @click.option("--json", "as_json", is_flag=True, help="The event stream: one JSON object a line.")
+@click.option("--samples", is_flag=True, help="With --json: also what each verdict was made from, for replay.")
 @exports.options
 def command(
     ports: tuple[range, ...],
@@ -23,6 +25,7 @@ def command(
     interval: float,
     duration: float | None,
     as_json: bool,
+    samples: bool,
     otlp: str | None,
     metrics: exports.Address | None,
 ) -> None:
@@ -38,6 +41,8 @@ def command(
       sudo tcptrace watch --json --duration 60 > events.ndjson
       sudo tcptrace watch --metrics 9095 --otlp http://collector:4318
     """
+    if samples and not as_json:
+        raise TcptraceError("--samples is a part of the event stream", "add --json", USAGE)
     filters = options.chosen(ports, pids, peers, everything)
     table = options.table_is_wanted(as_json)
     modules = ["tracer.cli.session", "tracer.cli.live"] if table else ["tracer.cli.session"]
@@ -45,5 +50,5 @@ def command(
         from tracer.cli.output import Several
         from tracer.cli.session import output_for, watch
 
-        output = Several(output_for(as_json, filters.words(), tracing), *beside)
+        output = Several(output_for(as_json, filters.words(), tracing, samples=samples), *beside)
         watch(tracing, output, filters, interval, duration)

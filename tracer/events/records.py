@@ -377,11 +377,12 @@ class ProcessGone(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Totals since the start of what could not be recorded, by record kind or table."""
+    """Totals since the start of what could not be recorded, by record kind or table; `sinks`: by outputs of a recording."""
 
     ns: int
     ring_buffer: Mapping[str, int]
     table_full: Mapping[str, int]
+    sinks: Mapping[str, int] = {}
 
 
 KernelRecord: TypeAlias = (

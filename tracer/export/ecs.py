@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from tracer.export.community_id import community_id
+from tracer.export.sample import sample
 from tracer.model.findings import ConnectionView, Endpoint, Notice, Owner, ResetView, Verdict
 from tracer.text import utc
 
@@ -30,11 +31,17 @@ Document = dict[str, Any]
 class Documents:
     """Makes the documents of one stream, and numbers them."""
 
-    def __init__(self, host: str, clock_offset_ns: int) -> None:
-        """`clock_offset_ns` takes CLOCK_MONOTONIC to UTC."""
+    def __init__(self, host: str, clock_offset_ns: int, *, samples: bool = False) -> None:
+        """`clock_offset_ns` takes CLOCK_MONOTONIC to UTC. `samples`: with what each connection was judged from."""
         self._host = host
         self._offset = clock_offset_ns
+        self._samples = samples
         self._sequence = 0
+
+    def move(self, host: str, clock_offset_ns: int) -> None:
+        """What follows is from another host, or another start of it; the numbers go on."""
+        self._host = host
+        self._offset = clock_offset_ns
 
     def started(self, ns: int, facts: Mapping[str, Any]) -> Document:
         """The first line; `facts` stand under tcptrace.stream."""
@@ -50,6 +57,8 @@ class Documents:
         connection = notice.connection
         if connection is not None:
             own |= _own_fields(connection, notice.ns, self._offset)
+            if self._samples and connection.sample is not None:
+                own["sample"] = sample(connection.sample, connection, notice.ns)
         if notice.window_side:
             own["window"] = {"side": notice.window_side}
         if notice.probe_kind:

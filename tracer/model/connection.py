@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState, Thread
 from tracer.model import timers
-from tracer.model.findings import Endpoint, Phase, ResetView, Verdict
+from tracer.model.findings import Closure, Endpoint, Phase, Recorded, ResetView, Sample, Verdict
 
 Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
 """Local address and port, peer's address and port."""
@@ -17,18 +17,12 @@ Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
 MARK_NS: Final = 500_000_000
 """Rates are measured over at least this long."""
 
+ENDS: Final = frozenset({Phase.RESET, Phase.TIMED_OUT, Phase.CLOSED})
 _SENDING: Final = frozenset(
     {TcpState.ESTABLISHED, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT1, TcpState.CLOSING, TcpState.LAST_ACK}
 )
 _RECEIVING: Final = frozenset({TcpState.ESTABLISHED, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2})
 _OPENED_BY: Final[tuple[OpenedBy, ...]] = ("unknown", "local", "peer")
-
-
-class Closure(NamedTuple):
-    """A window is closed since `ns`; `exact`: an event said so, else it has been closed at least that long."""
-
-    ns: int
-    exact: bool
 
 
 class _Mark(NamedTuple):
@@ -93,6 +87,8 @@ class Connection:
     """A RST whose cause is not settled yet: the other end's record may be on its way."""
     actor: Actor | None = None
     """The process that ended it."""
+    recorded: Recorded | None = None
+    """What a recording says of it that it cannot be asked any more."""
     missed_scans: int = 0
     closure_probes: int = 0
     """Zero-window probes sent since the peer's window closed."""
@@ -176,6 +172,7 @@ class Connection:
         if ns < self.ns:
             return Changes()
         before, self.sock, self.ns = self.sock, sock, ns
+        self.judged = None
         self._note_progress(before, sock, ns)
         local, peer = self._local_is_closed(sock), self._peer_is_closed(sock)
         changes = Changes(
@@ -193,6 +190,7 @@ class Connection:
         self._note_stall(self.local_closed, ns)
         self.closures += closure is not None and closure is not self.local_closed
         self.local_closed = closure
+        self.judged = None
 
     def set_peer(self, closure: Closure | None, ns: int) -> None:
         """The peer's receive window closed, or (None) opened."""
@@ -201,6 +199,43 @@ class Connection:
             self.closures += closure is not None
             self.closure_probes = 0
         self.peer_closed = closure
+        self.judged = None
+
+    def sample(self) -> Sample:
+        """All that it is judged from."""
+        return Sample(
+            self.ns,
+            self.hz,
+            self.sock,
+            self.phase_ns,
+            self.local_closed,
+            self.peer_closed,
+            self.unread_since,
+            self.unacked_since,
+            self.read_rate,
+            self.arrival_rate,
+            self.ack_rate,
+            self.closure_probes,
+            self.closures,
+            self.probes,
+            self.longest_stall_ns,
+        )
+
+    def restore(self, sample: Sample, recorded: Recorded) -> None:
+        """Makes it what it was when the sample was taken."""
+        self.ns, self.hz, self.sock = sample.ns, sample.hz, sample.sock
+        self.phase, self.phase_ns = recorded.verdict.phase, sample.since_ns
+        self.local_closed, self.peer_closed = sample.local_closed, sample.peer_closed
+        self.unread_since, self.unacked_since = sample.unread_since, sample.unacked_since
+        self.read_rate, self.arrival_rate, self.ack_rate = sample.read_rate, sample.arrival_rate, sample.ack_rate
+        self.closure_probes, self.closures, self.probes = sample.closure_probes, sample.closures, sample.probes
+        self.longest_stall_ns = sample.longest_stall_ns
+        self.holders = recorded.owner.holders
+        self.recorded = recorded
+        self.reset = recorded.reset
+        self.end = recorded.verdict.phase if recorded.verdict.phase in ENDS else None
+        self.judged = None
+        self._opened = recorded.opened_by
 
     def cpu_share(self, reader: Thread | None) -> float | None:
         """Of one CPU, what the thread has used since it lets data wait; None until that can be told."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from tracer.events.records import Mechanism, OpenedBy, Side
+from tracer.events.records import Mechanism, OpenedBy, Side, SockState
 
 TimerName: TypeAlias = Literal["none", "retransmit", "persist", "keepalive", "time-wait"]
 OwnerMatch: TypeAlias = Literal["reader", "fd", "shared", "creator", "none"]
@@ -211,6 +211,48 @@ class Totals:
     longest_stall_s: float = 0.0
 
 
+class Closure(NamedTuple):
+    """A window is closed since `ns`; `exact`: an event said so, else it has been closed at least that long."""
+
+    ns: int
+    exact: bool
+
+
+class Sample(NamedTuple):
+    """What a connection is judged from, so that a recording can be judged again. `sock` was read at `ns`."""
+
+    ns: int
+    hz: int
+    sock: SockState
+    since_ns: int
+    local_closed: Closure | None = None
+    peer_closed: Closure | None = None
+    unread_since: int | None = None
+    unacked_since: int | None = None
+    read_rate: float | None = None
+    arrival_rate: float | None = None
+    ack_rate: float | None = None
+    closure_probes: int = 0
+    closures: int = 0
+    probes: int = 0
+    longest_stall_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a recording says of a connection that its sample alone does not: who holds it, and what came of others.
+
+    The slow reader may be found through connections that are not recorded, a habit was learned before, and a RST's cause is the
+    kernel's: these are taken as they were found. `is_final`: there is no sample, and the whole verdict is taken so.
+    """
+
+    verdict: Verdict
+    owner: Owner
+    opened_by: OpenedBy = "unknown"
+    reset: ResetView | None = None
+    is_final: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionView:
     """One connection as the model sees it now. `owner` holds the local end, `peer_owner` the other if it is here too."""
@@ -230,6 +272,7 @@ class ConnectionView:
     verdict: Verdict
     totals: Totals
     reset: ResetView | None = None
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tracer.model.connection import Connection, address
 from tracer.model.findings import (
     ConnectionView,
     Forecast,
+    Habit,
     Owner,
     Phase,
     Queues,
@@ -42,7 +43,9 @@ class Judge:
 
     def verdict(self, connection: Connection, now: int, owner: Owner | None = None) -> Verdict:
         """The verdict at `now`; the one of the same moment is not made twice. `owner`, where the caller has it already."""
-        cached = connection.verdict
+        cached, recorded = connection.verdict, connection.recorded
+        if recorded is not None and recorded.is_final:
+            return recorded.verdict
         if cached is not None and connection.judged == (now, connection.ns, connection.end):
             return cached
         phase = phases.phase(connection)
@@ -52,7 +55,9 @@ class Judge:
             closed = connection.closed_since if phase is Phase.STALLED else None
             connection.phase_ns = closed.ns if closed else now
         owner = owner or self._owners.of(connection, now)
-        if connection.end is not None and cached is not None:
+        if recorded is not None:
+            reader = recorded.verdict.slow_reader
+        elif connection.end is not None and cached is not None:
             reader = cached.slow_reader  # who it was, not who it is now that nothing is left to read
         else:
             reader = self._blame.slow_reader(connection, now)
@@ -87,7 +92,7 @@ class Judge:
 
     def is_settled(self, connection: Connection, ns: int) -> bool:
         """Whether all that can be found out of a stall has been, or has been waited for."""
-        return self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
+        return connection.recorded is not None or self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
 
     def pids(self, connection: Connection) -> set[int]:
         """The processes at both ends, as far as they are known."""
@@ -124,6 +129,7 @@ class Judge:
             verdict=self.verdict(connection, now, owner),
             totals=Totals(connection.closures, connection.probes, connection.longest_stall_ns / 1e9),
             reset=connection.reset,
+            sample=None if connection.recorded and connection.recorded.is_final else connection.sample(),
         )
 
     def _forecast(self, connection: Connection, phase: Phase, now: int) -> Forecast:
@@ -137,13 +143,13 @@ class Judge:
             return _NO_FORECAST
         if reading_blocked(connection) and connection.sock.unread:
             return _CONDITIONAL
-        other = connection.other
-        if other is not None and other.sock.unread and writing_blocked(connection):
-            return _CONDITIONAL
-        return _NO_FORECAST
+        return _CONDITIONAL if _other_resets(connection) else _NO_FORECAST
 
     def _learned(self, connection: Connection, now: int) -> Forecast | None:
         """When the end that waits for the slow reader will have enough, by what its program has done before."""
+        if connection.recorded is not None:
+            learned = connection.recorded.verdict.forecast
+            return _unless_borne(learned, learned.habit, now) if learned.habit is not None else None
         waiting = connection if connection.peer_closed is not None else connection.other
         if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting):
             return None
@@ -152,9 +158,19 @@ class Judge:
         if habit is None:
             return None
         at = waiting.peer_closed.ns + habit.patience_ns
-        if now > at + max(habit.spread_ns, _MOVED_NS):
-            return None  # it has borne with this one for longer
-        return Forecast(habit.outcome, "application", at, "learned", habit)
+        return _unless_borne(Forecast(habit.outcome, "application", at, "learned", habit), habit, now)
+
+
+def _other_resets(connection: Connection) -> bool:
+    """Whether the other end, which lets data wait, would send a RST if it closed now."""
+    if connection.recorded is not None:
+        return connection.recorded.verdict.forecast.basis == "conditional"
+    return connection.other is not None and bool(connection.other.sock.unread) and writing_blocked(connection)
+
+
+def _unless_borne(learned: Forecast, habit: Habit, now: int) -> Forecast | None:
+    """The forecast, unless the program has borne with this one for longer."""
+    return learned if now <= (learned.at_ns or 0) + max(habit.spread_ns, _MOVED_NS) else None
 
 
 def _timer(sock: SockState, ns: int, now: int, hz: int) -> TimerView:

@@ -87,9 +87,15 @@ class Owners:
 
     def of(self, connection: Connection, now: int) -> Owner:
         """The owner of a connection's local end, with how well it is known."""
+        sock, recorded = connection.sock, connection.recorded
+        last_read_s = max(0, now - sock.read_ns) / 1e9 if sock.read_ns else None
+        if recorded is not None:
+            return recorded.owner if recorded.is_final else replace(recorded.owner, last_read_s=last_read_s)
+        return self._found(connection, last_read_s)
+
+    def _found(self, connection: Connection, last_read_s: float | None) -> Owner:
         sock = connection.sock
         holders = connection.holders or ()
-        last_read_s = max(0, now - sock.read_ns) / 1e9 if sock.read_ns else None
         several = bool(sock.flags & SockFlag.SEVERAL) and len(holders) > 1
         if sock.reader_tgid and not several and (connection.holders is None or sock.reader_tgid in holders):
             return self._reader(connection, holders, last_read_s)

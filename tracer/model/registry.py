@@ -26,8 +26,11 @@ class Registry:
         """By socket."""
         return self._by_sk
 
-    def get(self, ns: int, sock: SockState, hz: int) -> tuple[Connection, bool]:
-        """The connection that the socket is now, and whether it is new; one that had the socket before has ended unseen."""
+    def get(self, ns: int, sock: SockState, hz: int, name: str | None = None) -> tuple[Connection, bool]:
+        """The connection that the socket is now, and whether it is new; one that had the socket before has ended unseen.
+
+        A new one is numbered, unless it has a `name` already.
+        """
         known = self._by_sk.get(sock.sk)
         ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
         if known is not None:
@@ -35,7 +38,7 @@ class Registry:
                 return known, False
             self.forget(known)
         self._last_id += 1
-        connection = Connection(f"c{self._last_id}", sock, ns, hz)
+        connection = Connection(name or f"c{self._last_id}", sock, ns, hz)
         self._by_sk[sock.sk] = connection
         self._by_tuple.setdefault(ends, []).append(connection)
         return connection, True

@@ -10,18 +10,21 @@ from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
 from tracer.model import phases, timers
 from tracer.model.blame import SETTLED_NS, Blame
-from tracer.model.connection import Changes, Closure, Connection
+from tracer.model.connection import Changes, Connection
 from tracer.model.endings import Endings
-from tracer.model.findings import Notice, Phase, Screen
+from tracer.model.findings import Closure, Notice, Phase, Screen
 from tracer.model.judge import Judge
 from tracer.model.notices import Notices
 from tracer.model.owners import Owners
 from tracer.model.patience import Patience
 from tracer.model.registry import Registry
 from tracer.model.resets import Resets
+from tracer.model.restoring import Restored, RestoredReset, Restoring
 from tracer.model.selection import Selection
 
 _DEFAULT_HZ: Final = 250
+_NO_EVENTS: Final = frozenset({"connection-seen", "verdict-changed"})
+"""What is told without an event of the kernel's."""
 
 
 class Tracker:
@@ -38,6 +41,7 @@ class Tracker:
         self._judge = Judge(self._owners, self._blame, patience)
         self._notices = Notices(selection, self._judge, self._resets)
         self._endings = Endings(self._connections, self._owners, self._resets, patience, self._notices)
+        self._restoring = Restoring(self._connections, self._endings, self._notices)
         self._established = 0
         self._events = 0
         self._scan_s: float | None = None
@@ -63,9 +67,11 @@ class Tracker:
             rec.Thread: self._on_thread,
             rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
+            Restored: self._on_restored,
+            RestoredReset: self._on_restored_reset,
         }
 
-    def feed(self, record: rec.Record) -> list[Notice]:
+    def feed(self, record: rec.Record | Restored | RestoredReset) -> list[Notice]:
         """One record in; what happened out, oldest first."""
         handler = self._handlers.get(type(record))
         return handler(record) if handler else []
@@ -244,10 +250,20 @@ class Tracker:
 
     def _on_losses(self, record: rec.Losses) -> list[Notice]:
         before, self._losses = self._losses, record
-        if (record.ring_buffer, record.table_full) == (before.ring_buffer, before.table_full):
+        if record[1:] == before[1:]:
             return []
         lost = {"ring_buffer": record.ring_buffer, "table_full": record.table_full}
+        if record.sinks:
+            lost["sinks"] = record.sinks
         return [Notice("events-lost", record.ns, lost=lost)]
+
+    def _on_restored(self, record: Restored) -> list[Notice]:
+        self._events += record.action not in _NO_EVENTS
+        return self._restoring.restore(record)
+
+    def _on_restored_reset(self, record: RestoredReset) -> list[Notice]:
+        self._events += 1
+        return self._restoring.reset(record)
 
     def _on_scan_ended(self, record: rec.ScanEnded) -> list[Notice]:
         self._established = record.established

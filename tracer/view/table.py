@@ -100,7 +100,8 @@ def _footer(screen: Screen, header: Header, width: int) -> list[Text]:
     parts = [f"{count(screen.events)} events", f"{count(lost)} lost"]
     if screen.table_full:
         parts.append(f"{count(screen.table_full)} sockets untracked (table full)")
-    parts.append(f"{header.attached} of {header.wanted} tracepoints")
+    if header.wanted:  # a recording without its beginning does not tell
+        parts.append(f"{header.attached} of {header.wanted} tracepoints")
     if header.missing:
         parts.append("missing: " + ", ".join(header.missing))
     style = "bold red" if lost or screen.table_full or header.missing else "dim"
