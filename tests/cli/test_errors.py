@@ -510,5 +510,5 @@ def found(*arguments: str) -> set[tuple[int, int]]:
 
 
 def examples(text: str) -> list[str]:
-    """The commands that a help shows, without sudo tcptrace before and what is said after."""
-    return [re.split(r" {3,}", line)[0] for line in re.findall(r"^ +sudo tcptrace (.*)", text, re.MULTILINE)]
+    """The commands that a help shows, without (sudo) tcptrace before and what is said after."""
+    return [re.split(r" {3,}", line)[0] for line in re.findall(r"^ +(?:sudo )?tcptrace (.*)", text, re.MULTILINE)]
