@@ -27,6 +27,7 @@ _SEVERITIES: Final = {"alert": 4, "event": 5, "state": 6}
 """Of the kinds of events: warning, notice, informational."""
 _PRUNED: Final = (
     ("process", "command_line"),
+    ("tcptrace", "sample"),
     ("process", "executable"),
     ("tcptrace", "verdict", "evidence"),
     ("tcptrace", "verdict", "slow_reader", "chain"),
