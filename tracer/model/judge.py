@@ -92,7 +92,9 @@ class Judge:
 
     def is_settled(self, connection: Connection, ns: int) -> bool:
         """Whether all that can be found out of a stall has been, or has been waited for."""
-        return connection.recorded is not None or self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
+        return (
+            connection.recorded is not None or self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
+        )
 
     def pids(self, connection: Connection) -> set[int]:
         """The processes at both ends, as far as they are known."""
