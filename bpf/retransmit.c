@@ -8,7 +8,8 @@ int on_tcp_retransmit_skb(struct bpf_raw_tracepoint_args *ctx)
 	u64 sk = ctx->args[0];
 	u32 err = 0;
 
-	if (!FIELD(sk, ICSK_RETRANSMITS) || !ports_match(sk))
+	/* before a window that closed over what is in flight they are not counted */
+	if ((!FIELD(sk, ICSK_RETRANSMITS) && FIELD(sk, SND_WND)) || !ports_match(sk))
 		return 0;
 #ifdef RETRANSMIT_HAS_ERR
 	err = ctx->args[2];

@@ -52,14 +52,18 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def until_it_runs(demo: subprocess.Popen[bytes]) -> None:
-    """Waits for its first event: then all is built and attached."""
-    assert demo.stdout is not None and demo.stdout.readline()
+def until_it_runs(demo: subprocess.Popen[bytes]) -> bytes:
+    """Waits for its first event, and gives it: then all is built and attached."""
+    assert demo.stdout is not None
+    first = demo.stdout.readline()
+    assert first
+    return first
 
 
-def events_of(demo: subprocess.Popen[bytes]) -> tuple[list[dict[str, Any]], str]:
+def events_of(demo: subprocess.Popen[bytes], first: bytes = b"") -> tuple[list[dict[str, Any]], str]:
+    """The events, of which the first may have been read already, and stderr."""
     out, err = demo.communicate(timeout=90)
-    return lines(out), err.decode()
+    return lines(first + out), err.decode()
 
 
 def test_the_slow_client_is_blamed_and_the_rst_and_nginxs_line_explained() -> None:
@@ -86,10 +90,10 @@ def test_the_slow_client_is_blamed_and_the_rst_and_nginxs_line_explained() -> No
 
 def test_ctrl_c_leaves_nothing_behind() -> None:
     demo = start("--json")
-    until_it_runs(demo)
+    first = until_it_runs(demo)
     assert left_behind() != set()
     demo.send_signal(signal.SIGINT)
-    _, err = events_of(demo)
+    _, err = events_of(demo, first)
     assert "Traceback" not in err and "as arranged" not in err
     assert demo.returncode == INTERRUPTED
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.actor import Actor, fill
-from tests.scenarios.scenario import Lab, Slow, Truth, scenario
+from tests.scenarios.scenario import Lab, Slow, Truth, scenario, traced
 from tests.scenarios.steps import CONDITIONAL
 
 RESET_NOW = "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
@@ -221,3 +221,29 @@ def _read_once(client: Actor, server: Actor) -> int:
     tid = server.do("s.recv(5); answer = threading.get_native_id()", thread="worker-1")
     assert isinstance(tid, int)
     return tid
+
+
+@traced(alone=True)
+def out_of_memory(lab: Lab) -> Truth:
+    """More connections that nobody holds than the host allows: the next that is closed is reset, from within close()."""
+    _, there, client, server = lab.two()
+    lab.connect(client, server, there.ip, 1, "o")
+    fill(client, "o")
+    client.do("o.close(); time.sleep(0.3)")  # an orphan; the kernel counts them ten times a second
+    port = lab.connect(client, server, there.ip)
+    with lab.orphans_at_most(0):
+        client.do("s.close()")
+    return Truth(port, "out-of-memory", also=frozenset({server.pid}))
+
+
+@traced(alone=True)
+def out_of_memory_received(lab: Lab) -> Truth:
+    """What the other end of such a one sees."""
+    _, there, client, server = lab.two()
+    lab.connect(client, server, there.ip, 1, "o")
+    fill(client, "o")
+    client.do("o.close(); time.sleep(0.3)")
+    lab.connect(client, server, there.ip)
+    with lab.orphans_at_most(0):
+        client.do("s.close()")
+    return Truth(lab.port, "out-of-memory", also=frozenset({server.pid}))

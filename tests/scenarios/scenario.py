@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from tests.lab import hosts
@@ -160,6 +161,17 @@ answer = child
     def connect(self, client: Actor, server: Actor, ip: str, offset: int = 0, name: str = "s", size: int = 32768) -> int:
         """A connection with buffers of `size` bytes to the scenario's port plus `offset`; the client's port."""
         return connect(client, server, ip, self.port + offset, rcvbuf=size, sndbuf=size, name=name)
+
+    @contextmanager
+    def orphans_at_most(self, number: int) -> Iterator[None]:
+        """The host's own limit, which no namespace has one of its own of; so play alone."""
+        limit = Path("/proc/sys/net/ipv4/tcp_max_orphans")
+        before = limit.read_text(encoding="ascii")
+        limit.write_text(f"{number}\n", encoding="ascii")
+        try:
+            yield
+        finally:
+            limit.write_text(before, encoding="ascii")
 
     def catch_up(self) -> None:
         """Waits until the trace has told what happened by now, which on a busy machine takes its time: it tells in order.

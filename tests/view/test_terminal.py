@@ -71,7 +71,7 @@ def test_what_was_there_already_is_on_the_first_screen_with_its_names_and_a_resi
             assert rf"  {slow} > \x1b[31m[red]\x07[{client.pid}]" in lines
             window.resize(200, 24)
             lines = window.wait(lambda lines: any(line.startswith("PHASE") for line in lines), seconds=2)
-            assert sum(slow in line for line in lines) == 2  # a row each
+            assert sum(slow in line and line.startswith("stalled ") for line in lines) == 2  # a row each
             window.resize(80, 24)
             window.keys("C-c")
             lines = window.wait(lambda lines: "exit 0" in lines)

@@ -183,13 +183,17 @@ def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | No
 
 
 def _silent_in_flight(sock: SockState, hz: int) -> bool:
-    """Whether what is in flight before a closed window has been sent again, twice, without any ACK."""
+    """Whether what is in flight before a closed window was sent again and drew no ACK, for longer than an answer takes."""
     if sock.pending != Pending.RETRANS or sock.snd_wnd or not sock.packets_out or sock.backoff < 1:
         return False
-    # the timer was last armed, for rto, when the segment was last sent
-    sent = sock.write_expires - sock.rto
     silent = timers.since(sock, sock.rcv_tstamp)
-    return silent >= max(sock.rto, hz) and sock.jiffies - silent < sent - sock.rto // 2 + timers.TIMEOUT_MIN
+    heard = sock.jiffies - silent
+    # the timer was last armed, for rto, when the segment was last sent, and for half of that before; it is late by an eighth
+    sent = sock.write_expires - sock.rto
+    before = sock.rto if sock.rto >= timers.rto_max(sock, hz) else sock.rto // 2
+    last_unanswered = heard < sent and sock.jiffies - sent >= max(hz // 2, 2 * timers.round_trip(sock, hz))
+    one_before_unanswered = heard < sent - before - before // 8 - timers.TIMEOUT_MIN
+    return silent >= max(sock.rto, hz) and (last_unanswered or one_before_unanswered)
 
 
 def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bool:

@@ -64,6 +64,11 @@ def since_first_ms(sock: SockState, ns: int, hz: int) -> int:
     return (ns // 1_000_000 - sock.retrans_stamp) & _U32
 
 
+def round_trip(sock: SockState, hz: int) -> int:
+    """The smoothed round-trip time in jiffies, rounded up (srtt_us: microseconds, times 8)."""
+    return -(-sock.srtt_us * hz // 8_000_000)
+
+
 def rto_max(sock: SockState, hz: int) -> int:
     """The longest that a retransmission waits."""
     return sock.rto_max or RTO_MAX_S * hz

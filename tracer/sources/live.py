@@ -137,7 +137,7 @@ class _Scans:
         self._results: list[Record] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
-        self._stop = False
+        self._stop = threading.Event()
         self._asked = threading.Event()
         self.ready_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
@@ -151,7 +151,7 @@ class _Scans:
         self._asked.set()
 
     def stop(self) -> None:
-        self._stop = True
+        self._stop.set()
         self._asked.set()
         self._thread.join()
         self._scanner.close()
@@ -168,7 +168,7 @@ class _Scans:
         return results
 
     def _run(self) -> None:
-        while not self._stop:
+        while not self._stop.is_set():
             began = time.monotonic()
             self._asked.clear()
             try:
@@ -183,5 +183,5 @@ class _Scans:
                 return
             # a scan that takes longer than the interval makes the next one late, never two at once
             half = self._interval_s / 2
-            time.sleep(max(0.0, began + half - time.monotonic()))
+            self._stop.wait(max(0.0, began + half - time.monotonic()))
             self._asked.wait(max(0.0, began + self._interval_s - time.monotonic()))
