@@ -58,7 +58,7 @@ class _Pipeline:
         self._directory = tempfile.TemporaryDirectory(prefix="tcptrace-bench-")
         path = Path(self._directory.name) / "events.ndjson"
         self._sink = Sink(File(str(path), Rotation(size=64 << 20, keep=1)), 64 << 20, print)
-        self._fanout = Fanout(Documents("bench", 0), [self._sink], print)
+        self._fanout = Fanout(Documents("bench", 0, samples=True), [self._sink], print)
         self._sink.start()
         for record in _introduction():
             self.tracker.feed(record)
@@ -149,7 +149,7 @@ def _resets() -> Iterator[bytes]:
 
 
 def _line_us(number: int) -> float:
-    tracker, documents = Tracker(), Documents("bench", 0)
+    tracker, documents = Tracker(), Documents("bench", 0, samples=True)
     for record in _introduction():
         tracker.feed(record)
     notices = [one for data in islice(_probes(), 2 * CONNECTIONS) for one in tracker.feed(decode(data, REASONS))]
