@@ -229,3 +229,18 @@ def test_a_full_disk_is_told_once_and_the_stream_goes_on_afterwards(tmp_path: Pa
     told, mended_again = said.splitlines()
     assert told.startswith(f"tcptrace: {file}: No space left on device; it is tried again")
     assert f"{file}: works again after " in mended_again and mended_again.endswith("; 0 lines were lost")
+
+
+@pytest.mark.kernel
+def test_a_reader_that_leaves_is_nothing_to_a_file(tmp_path: Path, traffic: tuple[Actor, Actor]) -> None:
+    for outputs in ((str(tmp_path / "one"),), (str(tmp_path / "other"), "-")):
+        file = Path(outputs[0])
+        with recording(*outputs) as child:
+            assert child.stdout is not None
+            child.stdout.close()
+            time.sleep(0.5)
+            connect(*traffic, "127.0.0.1", PORT, name=file.name)
+            until(lambda file=file: b"connection-seen" in file.read_bytes())  # type: ignore[misc]
+            child.terminate()
+            assert child.wait(10) == 0
+        assert action(lines(file.read_bytes())[-1]) == ENDED

@@ -112,7 +112,8 @@ def command(
         from tracer.cli.output import Several
         from tracer.cli.session import watch
 
-        watch(tracing, Several(Recorder(fanout), *beside), filters, interval, duration, lambda: fanout.over)
+        output, alone = Several(Recorder(fanout), *beside), outputs == ("-",)
+        watch(tracing, output, filters, interval, duration, lambda: fanout.over, for_reader=alone)
 
 
 class Recorder:

@@ -25,10 +25,12 @@ def watch(
     interval: float,
     duration: float | None,
     stop: Callable[[], bool] = lambda: False,
+    *,
+    for_reader: bool = True,
 ) -> bool:
     """Feeds the model and shows what it finds until `duration` is over, a signal comes, or `stop` says so.
 
-    Whether it was a signal. Raises BrokenPipeError.
+    Whether it was a signal. Raises BrokenPipeError when the reader of standard output goes, if it is `for_reader`.
     """
     tracker = Tracker(filters.selection)
     programs = tracing.programs
@@ -36,7 +38,7 @@ def watch(
     missing = {name: found.why for name, found in programs.missing.items()}
     now = time.monotonic_ns()
     end = now + round(duration * _SECOND) if duration else None
-    reader = Reader()
+    reader = Reader() if for_reader else None
     with Signals() as signals, Live(programs, tracing.layout.reasons, interval) as live:
         output.start(now, stream_facts(offset, filters.words(), programs.attached, missing))
         try:
@@ -52,7 +54,8 @@ def watch(
                     if tracker.seeks_owners(now):
                         live.hurry()
                     tick_at = now + TICK_NS
-                    reader.check()
+                    if reader is not None:
+                        reader.check()
                 if live.scanned and (now >= draw_at or signals.resized()):
                     output.draw(tracker.screen(now, everything=filters.selection.everything))
                     draw_at = now + round(interval * _SECOND)

@@ -33,6 +33,7 @@ def sample(taken: Sample, view: ConnectionView, ns: int) -> dict[str, Any]:
         "local_closed": _closure(taken.local_closed),
         "peer_closed": _closure(taken.peer_closed),
         "unread_since": taken.unread_since,
+        "unread_exact": None if taken.unread_exact else False,
         "unacked_since": taken.unacked_since,
         "read_rate": taken.read_rate,
         "arrival_rate": taken.arrival_rate,

@@ -236,6 +236,7 @@ class Sample(NamedTuple):
     closures: int = 0
     probes: int = 0
     longest_stall_ns: int = 0
+    unread_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from tracer.events.records import Pending, SockState, TcpState
 from tracer.model import deadlines, phases, timers, words
-from tracer.model.blame import Blame, blocked_since, reading_blocked, writing_blocked
+from tracer.model.blame import Blame, reading_blocked, writing_blocked
 from tracer.model.connection import Connection, address
 from tracer.model.findings import (
     ConnectionView,
@@ -92,9 +92,7 @@ class Judge:
 
     def is_settled(self, connection: Connection, ns: int) -> bool:
         """Whether all that can be found out of a stall has been, or has been waited for."""
-        return (
-            connection.recorded is not None or self._blame.is_known(connection) or ns - blocked_since(connection) >= SEARCH_NS
-        )
+        return connection.recorded is not None or self._blame.is_known(connection) or ns - connection.phase_ns >= SEARCH_NS
 
     def pids(self, connection: Connection) -> set[int]:
         """The processes at both ends, as far as they are known."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tracer.events import records as rec
 from tracer.events.records import SockState, TcpState
 from tracer.model import phases, timers
-from tracer.model.blame import SETTLED_NS, Blame
+from tracer.model.blame import SETTLED_NS, Blame, blocked_since
 from tracer.model.connection import Changes, Connection
 from tracer.model.endings import Endings
 from tracer.model.findings import Closure, Notice, Phase, Screen
@@ -87,9 +87,11 @@ class Tracker:
     def seeks_owners(self, ns: int) -> bool:
         """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
         return any(
-            one.phase in (Phase.STALLED, Phase.BACKLOGGED) and one.end is None and not self._blame.is_known(one)
+            one.phase in (Phase.STALLED, Phase.BACKLOGGED)
+            and one.end is None
+            and blocked_since(one) + SETTLED_NS <= ns
+            and not self._blame.is_known(one)
             for one in self._connections
-            if one.phase_ns + SETTLED_NS <= ns
         )
 
     @property

@@ -93,7 +93,7 @@ def test_a_stall_and_its_reset_come_through_equal_in_every_field(tmp_path: Path,
         client.do("s.send(b'hello')")
         server.do("s.recv(5)", thread="slow-reader")
         fill(client)
-        until(lambda: b"probe-sent" in file.read_bytes())
+        until(lambda: b"probe-sent" in file.read_bytes() and b"verdict-changed" in file.read_bytes())
         server.do("s.close()", thread="closer")
         until(lambda: file.read_bytes().count(b"connection-closed") == 2)
         child.send_signal(signal.SIGTERM)

@@ -99,7 +99,8 @@ class Sink:
 
     def _next(self) -> bool:
         """Writes a batch. False: all is written, or the target is gone."""
-        more = self._backlog.wait()
+        more = self._backlog.wait(None if self._opened_s is None else STEADY_S)
+        self._may_recover()
         if self._given_up or not (more or self._reopen or not self._backlog.ended):
             return False
         if more:
@@ -128,8 +129,6 @@ class Sink:
             taken = self._target.write(lines)
             del lines[:taken]
             self.written += taken
-        if self._opened_s is not None and time.monotonic() - self._opened_s >= STEADY_S:
-            self._recover()
 
     def _close_target(self) -> list[bytes]:
         """The lines that have to be written again."""
@@ -148,7 +147,10 @@ class Sink:
         if self._hurry.wait(pause):
             time.sleep(LAST_PAUSE_S)
 
-    def _recover(self) -> None:
+    def _may_recover(self) -> None:
+        """A target that has been open and has not failed for a while works."""
+        if self._opened_s is None or time.monotonic() - self._opened_s < STEADY_S:
+            return
         took = duration(time.monotonic() - (self._failed_s or 0.0))
         self._failed_s = self._opened_s = None
         self._failures = 0

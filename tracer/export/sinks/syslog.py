@@ -4,7 +4,8 @@ Over TCP and to a socket of the user's choice they are RFC 5424's. What listens 
 alike, knows only the form that syslog(3) writes, and takes the former for text.
 
 Receivers cut messages at a limit, rsyslog's is 8 KiB, and JSON that is cut is no JSON. So a line that is longer is made shorter
-here: it loses its command line first, then other fields of free length, and names them in `tcptrace.shortened`.
+here: it loses what only a replay needs, then its command line and other fields of free length, and names them in
+`tcptrace.shortened`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _DAEMON: Final = 3 << 3
 _SEVERITIES: Final = {"alert": 4, "event": 5, "state": 6}
 """Of the kinds of events: warning, notice, informational."""
 _PRUNED: Final = (
-    ("process", "command_line"),
     ("tcptrace", "sample"),
+    ("process", "command_line"),
     ("process", "executable"),
     ("tcptrace", "verdict", "evidence"),
     ("tcptrace", "verdict", "slow_reader", "chain"),
