@@ -42,6 +42,7 @@ def sample(taken: Sample, view: ConnectionView, ns: int) -> dict[str, Any]:
         "closures": taken.closures or None,
         "probes": taken.probes or None,
         "longest_stall_ns": taken.longest_stall_ns or None,
+        "other": taken.other,
         "holders": owner.holders or None,
         "threads": owner.threads or None,
         "cpu_share": owner.cpu_share,

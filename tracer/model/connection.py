@@ -220,6 +220,7 @@ class Connection:
             self.probes,
             self.longest_stall_ns,
             self.unread_exact,
+            self.other.id if self.other is not None else None,
         )
 
     def restore(self, sample: Sample, recorded: Recorded) -> None:
