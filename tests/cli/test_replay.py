@@ -122,6 +122,7 @@ def test_text_without_a_line_of_ours_is_refused_after_its_lines_were_told_of(tmp
         ("replay --speed 0 -", "0.0 is not in the range"),
         ("replay --speed nan -", "'nan' is not a valid speed"),
         ("replay --speed fast -", "'fast' is not a valid speed"),
+        ("watch --samples", "--samples is a part of the event stream"),
     ],
 )
 def test_a_mistake_is_told_with_its_remedy(arguments: str, cause: str) -> None:
