@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tests.lab import schema
+from tests.lab import replays, schema
 
 Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,13 +26,16 @@ def tcptrace(*arguments: str, program: str = "tracer") -> list[str]:
 
 
 class Trace:
-    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds. Each has to be as published."""
+    """Events in the order in which they came, each with `arrived`: CLOCK_MONOTONIC seconds. Each has to be as published.
+
+    All of them, replayed, have to say the same again.
+    """
 
     def __init__(self, *arguments: str, program: str = "tracer") -> None:
         self.events: list[Event] = []
         self._news = threading.Condition()
         self._child = subprocess.Popen(
-            tcptrace("watch", "--json", *arguments, program=program),
+            tcptrace("watch", "--json", "--samples", *arguments, program=program),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,8 +84,10 @@ class Trace:
             errors = self._child.stderr.read().decode()
             self._child.stderr.close()
             assert (code, errors) == (0, ""), f"watch ended with {code}: {errors}"
-        for one in self.events:
-            schema.check({key: value for key, value in one.items() if key != "arrived"})
+        documents = [{key: value for key, value in one.items() if key != "arrived"} for one in self.events]
+        for one in documents:
+            schema.check(one)
+        replays.check(documents)
         return self.events
 
     def abandon(self) -> None:

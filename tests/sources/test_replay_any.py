@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.replays import check, recorded
 from tests.model.test_any_records import records
-from tests.sources.streams import recorded, replayed
 from tracer.model.selection import Selection
 from tracer.model.tracker import Tracker
 from tracer.sources.sockets import FARTHEST
@@ -31,7 +31,4 @@ def test_it_is_the_same(story: list[object], everything: bool) -> None:
     notices = []
     for record in story:
         notices += tracker.tick(record) if isinstance(record, int) else tracker.feed(possible(record))
-    stream = recorded(notices)
-    again = replayed(stream)
-    for one, other in zip(again, stream, strict=True):
-        assert one == other
+    check(recorded(notices))

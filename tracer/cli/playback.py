@@ -130,7 +130,7 @@ class _Stage:
         self._pace = _Pace(self._speed, started.ns)
         self._last_ns = started.ns
         self._output = self._output_for(started)
-        self._output.start(started.ns, started.facts | {"replayed": True})
+        self._output.start(started.ns, started.facts | {"clock_offset_ns": started.clock_offset_ns, "replayed": True})
 
     def _end(self, ns: int, totals: dict[str, object]) -> None:
         output, self._output = self._output, None

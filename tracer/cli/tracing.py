@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import click
 
@@ -81,6 +82,7 @@ def _import(modules: Sequence[str]) -> None:
         importlib.import_module(name)
 
 
+@cache  # a stream says which it is, and its times have to agree with that
 def clock_offset_ns() -> int:
-    """What takes CLOCK_MONOTONIC to UTC, to within the microseconds between two calls."""
+    """What takes CLOCK_MONOTONIC to UTC, as it was when this was first asked."""
     return time.time_ns() - time.monotonic_ns()

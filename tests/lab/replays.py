@@ -54,6 +54,14 @@ def replayed(documents: Sequence[Document]) -> list[Document]:
     return [as_read(one) for one in made]
 
 
+def check(documents: Sequence[Document]) -> None:
+    """Raises AssertionError unless a stream that was recorded with samples is told again word for word, and once more so."""
+    again = replayed(documents)
+    for one, other in zip(again, documents, strict=True):
+        assert one == other, f"replayed as {orjson.dumps(one).decode()}\ninstead of {orjson.dumps(other).decode()}"
+    assert replayed(again) == again
+
+
 def as_read(document: Document) -> Document:
     """As it comes out of the file."""
     read: Document = orjson.loads(orjson.dumps(document))
