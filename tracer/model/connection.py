@@ -219,6 +219,8 @@ class Connection:
             self.closures,
             self.probes,
             self.longest_stall_ns,
+            self.unread_exact,
+            self.other.id if self.other is not None else None,
         )
 
     def restore(self, sample: Sample, recorded: Recorded) -> None:
@@ -229,7 +231,7 @@ class Connection:
         self.unread_since, self.unacked_since = sample.unread_since, sample.unacked_since
         self.read_rate, self.arrival_rate, self.ack_rate = sample.read_rate, sample.arrival_rate, sample.ack_rate
         self.closure_probes, self.closures, self.probes = sample.closure_probes, sample.closures, sample.probes
-        self.longest_stall_ns = sample.longest_stall_ns
+        self.longest_stall_ns, self.unread_exact = sample.longest_stall_ns, sample.unread_exact
         self.holders = recorded.owner.holders
         self.recorded = recorded
         self.reset = recorded.reset

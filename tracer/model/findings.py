@@ -236,6 +236,9 @@ class Sample(NamedTuple):
     closures: int = 0
     probes: int = 0
     longest_stall_ns: int = 0
+    unread_exact: bool = True
+    other: str | None = None
+    """The id of the other end, where that is on the same host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,12 @@ class Registry:
         if len(found) == 1:
             connection.other, found[0].other = found[0], connection
 
+    def link_to(self, connection: Connection, name: str | None) -> None:
+        """Links the other end as it was found when this was recorded: what is known of it now may be too old to prove it."""
+        other = next((one for one in self.opposite(connection) if one.id == name and one is not connection), None)
+        if other is not None and other.other is None and connection.other is None:
+            connection.other, other.other = other, connection
+
     def opposite(self, connection: Connection) -> list[Connection]:
         """Those whose ends mirror this one's; several in different namespaces may."""
         return self._by_tuple.get(connection.mirrored, [])

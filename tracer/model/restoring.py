@@ -51,7 +51,7 @@ class Restoring:
         sample = record.sample
         connection, _ = self._connections.get(sample.ns, sample.sock, sample.hz, record.name)
         connection.restore(sample, record.recorded)
-        self._connections.link(connection)
+        self._connections.link_to(connection, sample.other)
         ns, action = record.ns, record.action
         if action == "connection-seen":
             return self._notices.enter(connection, ns)

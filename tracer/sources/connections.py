@@ -143,6 +143,8 @@ def _sample(taken: Fields, read: SockState, ns: int) -> Sample:
         taken.maybe_integer("closures") or 0,
         taken.maybe_integer("probes") or 0,
         taken.maybe_integer("longest_stall_ns") or 0,
+        taken.flag("unread_exact") if "unread_exact" in taken else True,
+        taken.maybe_text("other"),
     )
 
 

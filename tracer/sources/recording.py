@@ -9,7 +9,6 @@ import stat
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tracer.errors import USAGE, TcptraceError
@@ -87,10 +86,7 @@ class Recording:
         elif not self._follow:
             self._flush()
             self._ended = True
-        elif self._replaced():
-            self._flush()
-            self._reopen()
-        else:
+        elif not self._reopened():
             time.sleep(min(wait_s, POLL_S))
 
     def _take(self, data: bytes) -> None:
@@ -137,20 +133,21 @@ class Recording:
                 f"{self.name} is no recording: it is binary", "replay a file that `tcptrace record` has written", USAGE
             )
 
-    def _replaced(self) -> bool:
-        """Whether the name is another file's by now, or the file was cut."""
+    def _reopened(self) -> bool:
+        """Whether the name is another file's by now, or the file was cut: it is read from its beginning."""
         ours = os.fstat(self._fd)
-        with suppress(OSError):  # not there in the middle of a rotation
+        try:
             theirs = os.stat(self._path)
-            return (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev) or ours.st_size < os.lseek(
-                self._fd, 0, os.SEEK_CUR
-            )
-        return False
-
-    def _reopen(self) -> None:
-        fd = _opened(self._path)
+            same = (theirs.st_ino, theirs.st_dev) == (ours.st_ino, ours.st_dev)
+            if same and ours.st_size >= os.lseek(self._fd, 0, os.SEEK_CUR):
+                return False
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False  # in the middle of a rotation
+        self._flush()
         os.close(self._fd)
         self._fd, self._number = fd, 0
+        return True
 
 
 def _opened(path: str) -> int:

@@ -29,7 +29,6 @@ _SEVERITIES: Final = {"alert": 4, "event": 5, "state": 6}
 _PRUNED: Final = (
     ("tcptrace", "sample"),
     ("process", "command_line"),
-    ("tcptrace", "sample"),
     ("process", "executable"),
     ("tcptrace", "verdict", "evidence"),
     ("tcptrace", "verdict", "slow_reader", "chain"),
