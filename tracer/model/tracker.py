@@ -12,19 +12,18 @@ from tracer.model import phases, timers
 from tracer.model.blame import SETTLED_NS, Blame, blocked_since
 from tracer.model.connection import Changes, Connection
 from tracer.model.endings import Endings
-from tracer.model.findings import Closure, Notice, Phase, Screen
+from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.judge import Judge
 from tracer.model.notices import Notices
 from tracer.model.owners import Owners
 from tracer.model.patience import Patience
 from tracer.model.registry import Registry
 from tracer.model.resets import Resets
-from tracer.model.restoring import Restored, RestoredReset, Restoring
+from tracer.model.restoring import EVENTLESS, Restored, RestoredReset, Restoring
+from tracer.model.sample import Closure
 from tracer.model.selection import Selection
 
 _DEFAULT_HZ: Final = 250
-_NO_EVENTS: Final = frozenset({"connection-seen", "verdict-changed"})
-"""What is told without an event of the kernel's."""
 
 
 class Tracker:
@@ -68,7 +67,7 @@ class Tracker:
             rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
             Restored: self._on_restored,
-            RestoredReset: self._on_restored_reset,
+            RestoredReset: self._on_restored,
         }
 
     def feed(self, record: rec.Record | Restored | RestoredReset) -> list[Notice]:
@@ -259,13 +258,9 @@ class Tracker:
             lost["sinks"] = record.sinks
         return [Notice("events-lost", record.ns, lost=lost)]
 
-    def _on_restored(self, record: Restored) -> list[Notice]:
-        self._events += record.action not in _NO_EVENTS
+    def _on_restored(self, record: Restored | RestoredReset) -> list[Notice]:
+        self._events += record.action not in EVENTLESS
         return self._restoring.restore(record)
-
-    def _on_restored_reset(self, record: RestoredReset) -> list[Notice]:
-        self._events += 1
-        return self._restoring.reset(record)
 
     def _on_scan_ended(self, record: rec.ScanEnded) -> list[Notice]:
         self._established = record.established
