@@ -66,3 +66,14 @@ def as_read(document: Document) -> Document:
     """As it comes out of the file."""
     read: Document = orjson.loads(orjson.dumps(document))
     return read
+
+
+def without_marks(documents: Iterable[Document]) -> list[Document]:
+    """The documents as if none was replayed: what says so is taken out."""
+    found = []
+    for document in documents:
+        own = document["tcptrace"]
+        if "stream" in own:
+            own = {**own, "stream": {key: value for key, value in own["stream"].items() if key != "replayed"}}
+        found.append({**document, "tcptrace": own})
+    return found

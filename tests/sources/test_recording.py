@@ -16,7 +16,7 @@ def lines(recording: Recording) -> list[Line]:
     """All that there are now."""
     found: list[Line] = []
     nothing = 0
-    while not recording.over and nothing < 20:
+    while not recording.over and nothing < 100:
         line = recording.line(0.0)
         nothing = nothing + 1 if line is None else 0
         found += [] if line is None else [line]
