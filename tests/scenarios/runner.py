@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
@@ -32,15 +32,25 @@ def run(
     results: dict[int, Result] = {}
     if shared:
         ports = f"{FIRST_PORT}-{FIRST_PORT + len(numbered) * PORTS_EACH - 1}"
-        with watching("--port", ports, program=program) as trace, ThreadPoolExecutor(at_once) as pool:
+        with watching("--port", ports, program=program) as trace, _threads(at_once) as pool:
             played = {number: pool.submit(_play, number, one, trace, done) for number, one in shared}
             results |= {number: future.result() for number, future in played.items()}
-    with ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+    with _threads(TRACES_AT_ONCE) as pool:
         played = {number: pool.submit(_play_apart, number, one, program, done) for number, one in apart}
         results |= {number: future.result() for number, future in played.items()}
     for number, one in alone:
         results[number] = _play_apart(number, one, program, done)
     return [results[number] for number, _ in numbered]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """So many at a time; what has not begun when it is interrupted does not begin."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _play_apart(number: int, one: Scenario, program: str, done: Callable[[Result], None]) -> Result:
