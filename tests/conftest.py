@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from tracer.kernel import checks
 
 NO_KERNEL = os.environ.get("TCPTRACE_NO_KERNEL") == "1"
+
+
+def pytest_configure() -> None:
+    """Asked to end, it ends as Ctrl-C ends it: namespaces and processes go."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

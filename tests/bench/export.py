@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from tests.bench.figures import Figure
+from tests.bench.progress import Progress
 from tests.builders import HZ, NETNS, START, jiffies, peer_closed, sock
 from tracer.events.records import Calibrated, Holder, OwnersScanned, Process, SockState, TcpState
 from tracer.events.wire import ACTOR, DETAIL, HEADER, KIND_NAMES, SOCK_STATE, decode
@@ -29,23 +30,26 @@ CHUNK = 1000
 """Records that the ring buffer gives at a time, in a storm."""
 
 
-def measure(rounds: int, millions: float) -> Iterator[Figure]:
+def measure(rounds: int, millions: float, progress: Progress) -> Iterator[Figure]:
     """Each stream of records for its speed; the storm for so many millions of records for its memory."""
     number = 60_000
     pin = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(pin)})
     try:
-        yield Figure("a line made of a notice", [_line_us(number) for _ in range(rounds)], "µs", 15)
+        progress.say("lines")
+        yield Figure("a line made of a notice", "µs", [_line_us(number) for _ in range(rounds)], 15)
         for name, records in (
             ("reads of a closed window: a line at the first", _reads),
             ("probes: a line each", _probes),
             ("connections that are reset: 3 lines to 4 records", _resets),
         ):
+            progress.say(name)
             runs = [_Pipeline().run(records(), number) for _ in range(rounds)]
             each = [1e6 * seconds / number for seconds, _ in runs]
-            yield Figure(f"{name}: a record, from bytes to the file", each, "µs", 1e6 / 60_000)
-            yield Figure("  of these lost", [float(lost) for _, lost in runs], "lines", 0)
-        yield Figure(f"memory, end of {millions:g} million records against the first tenth", list(_memory(millions)), "MB", 4)
+            yield Figure(f"{name}: a record, from bytes to the file", "µs", each, 1e6 / 60_000)
+            yield Figure("  of these lost", "lines", [float(lost) for _, lost in runs], 0)
+        progress.say("memory")
+        yield Figure(f"memory, end of {millions:g} million records against the first tenth", "MB", list(_memory(millions)), 4)
     finally:
         os.sched_setaffinity(0, pin)
 

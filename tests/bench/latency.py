@@ -11,19 +11,25 @@ import time
 from collections.abc import Iterator
 
 from tests.bench.figures import Figure
+from tests.bench.progress import Progress
 from tests.lab import hosts, witness
 from tests.lab.actor import Actor, actor
 from tests.lab.hosts import Host
 from tests.lab.trace import ROOT, tcptrace, watching
 
 PORT = 7643
+STALLS = 15
+"""For a quantile there must be many."""
 
 
-def measure(rounds: int) -> Iterator[Figure]:
+def measure(rounds: int, progress: Progress) -> Iterator[Figure]:
     """Makes readers stop, one connection after the other."""
     with hosts.pair() as (here, there), actor(here, "lab-client") as client, actor(there, "lab-server") as server:
-        yield Figure("window closed to its JSON line, --json", list(_stream(client, server, there, rounds)), "ms", 100)
-        yield Figure("window closed to the table, interval 1 s", list(_screen(client, server, there, rounds)), "s", 1.3)
+        progress.say("the stream")
+        stream = list(_stream(client, server, there, rounds * STALLS))
+        yield Figure("stall to its JSON line", "ms", stream, 50.0, share=0.99)
+        progress.say("the table")
+        yield Figure("stall to the table, interval 1 s", "s", list(_screen(client, server, there, rounds)), 1.0)
 
 
 def _stream(client: Actor, server: Actor, there: Host, rounds: int) -> Iterator[float]:
@@ -35,6 +41,8 @@ def _stream(client: Actor, server: Actor, there: Host, rounds: int) -> Iterator[
             closed = trace.wait("window-closed", port)
             happened = dt.datetime.fromisoformat(closed["@timestamp"].replace("Z", "+00:00")).timestamp()
             yield (closed["arrived"] + offset - happened) * 1000
+            server.do(f"j{number}.close()")
+            client.do(f"j{number}.close()")
 
 
 def _screen(client: Actor, server: Actor, there: Host, rounds: int) -> Iterator[float]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.bench.figures import Figure
+from tests.bench.observers import BPFTRACE_ATTACHED, bpftrace_command, memory_mb, stop
+from tests.bench.progress import Progress
 from tests.lab.trace import ROOT, tcptrace
 
 
-def measure(rounds: int) -> Iterator[Figure]:
-    """Starts `watch --json` and waits for its first line, which it writes when all is attached."""
-    _attached()  # the first one reads files that are not in the page cache yet
-    times, sizes = zip(*(_attached() for _ in range(rounds)), strict=True)
-    yield Figure("start to attached (watch --json --port 443)", times, "s", 0.6)
-    yield Figure("resident memory after 2 s (VmHWM)", sizes, "MB", 160)
-    yield Figure("of the start: Python alone (python -c pass)", [_bare() for _ in range(rounds)], "s")
+def measure(rounds: int, progress: Progress) -> Iterator[Figure]:
+    """Starts `watch --json` and waits for its first line, which it writes when all is attached; bpftrace turn by turn."""
+    _attached()  # the first ones read files that are not in the page cache yet
+    _bpftrace()
+    ours, sizes, theirs, bare = [], [], [], []
+    for number in range(rounds):
+        progress.say(f"round {number + 1} of {rounds}")
+        took, size = _attached()
+        ours.append(took)
+        sizes.append(size)
+        theirs.append(_bpftrace())
+        bare.append(_bare())
+    peers = {"bpftrace, the same tracepoints": theirs, "python -c pass": bare}
+    beats = {"bpftrace, the same tracepoints": 1.0}
+    yield Figure("start to attached (watch --json --port 443)", "s", ours, 0.5, peers=peers, beats=beats)
+    yield Figure("memory after 2 s (VmHWM)", "MB", sizes, 160)
 
 
 def _attached() -> tuple[float, float]:
@@ -29,12 +38,23 @@ def _attached() -> tuple[float, float]:
         assert child.stdout is not None and child.stdout.readline()
         took = time.perf_counter() - began
         time.sleep(2)
-        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.pid}/status").read_text(encoding="ascii"))
-        assert peak is not None
-        return took, int(peak[1]) / 1000
+        return took, memory_mb(child.pid, "VmHWM")
     finally:
         child.terminate()
         child.communicate()
+
+
+def _bpftrace() -> float:
+    """With one-liners on the same tracepoints, until it says that they are attached."""
+    began = time.perf_counter()
+    child = subprocess.Popen(bpftrace_command(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    try:
+        assert child.stdout is not None
+        while BPFTRACE_ATTACHED not in (line := child.stdout.readline()):
+            assert line, "bpftrace did not start"
+        return time.perf_counter() - began
+    finally:
+        stop(child)
 
 
 def _bare() -> float:

@@ -32,6 +32,7 @@ from tracer.events.records import (
     Reset,
     Retransmit,
     Socket,
+    SockFlag,
     SockState,
     State,
     TcpState,
@@ -291,6 +292,18 @@ class TestEnds:
         assert end.connection.verdict.summary == "timed out: retransmissions stayed unanswered"
         (shown,) = stage.tracker.screen(START + SECOND).resets
         assert shown.reset is not None and (shown.reset.direction, shown.reset.cause) == (None, "retransmission-timeout")
+
+    def test_what_crossed_a_rst_and_is_answered_without_a_socket_is_not_its_cause(self) -> None:
+        stage = Stage()
+        closer = {"local": ("10.0.0.2", 40000), "peer": ("10.0.0.1", 8443), "sk": 2}
+        reset = sock(START, state=TcpState.CLOSE, shutdown=3, flags=int(SockFlag.LINGER), **closer)
+        nobody = sock(START, **(closer | {"sk": 0}))
+        stage.feed(Reset(START, None, reset, "sent", "TCP_STATE", True, False))
+        stage.feed(Reset(START + 1, None, nobody, "sent", "NO_SOCKET", False, True))
+        stage.feed(Reset(START - 1, None, sock(START - 1), "received", None, True, True))
+        stage.tick(START + SECOND)
+        (received,) = [one.reset for one in stage.notices if one.action == "reset-received"]
+        assert received is not None and received.cause == "linger-zero"
 
     def test_nor_does_it_where_a_process_holds_the_socket_still(self) -> None:
         stage = Stage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -48,6 +49,7 @@ def main(names: tuple[str, ...], *, listing: bool, at_once: int, reasonless: boo
             click.echo(f"{one.name:40} {one.play.__doc__}")
         return
     checks.require()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ[SECONDS] = str(traffic)
     done = 0
 

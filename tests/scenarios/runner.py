@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
@@ -32,15 +33,25 @@ def run(
     results: dict[int, Result] = {}
     if shared:
         ports = f"{FIRST_PORT}-{FIRST_PORT + len(numbered) * PORTS_EACH - 1}"
-        with watching("--port", ports, program=program) as trace, ThreadPoolExecutor(at_once) as pool:
+        with watching("--port", ports, program=program) as trace, _threads(at_once) as pool:
             played = {number: pool.submit(_play, number, one, trace, done) for number, one in shared}
             results |= {number: future.result() for number, future in played.items()}
-    with ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+    with _threads(TRACES_AT_ONCE) as pool:
         played = {number: pool.submit(_play_apart, number, one, program, done) for number, one in apart}
         results |= {number: future.result() for number, future in played.items()}
     for number, one in alone:
         results[number] = _play_apart(number, one, program, done)
     return [results[number] for number, _ in numbered]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """So many at a time; what has not begun when it is interrupted does not begin."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _play_apart(number: int, one: Scenario, program: str, done: Callable[[Result], None]) -> Result:
@@ -62,8 +73,10 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
         try:
             truth = one.play(lab)
             time.sleep(INTERVAL_S)
-            lab.catch_up()
+            caught_up = lab.catch_up()
             result = _judged(one.name, truth, lab)
+            if not caught_up and not result.passed:
+                result = replace(result, wrong=("the trace is behind", *result.wrong))
         except Exception:
             result = Result(one.name, None, wrong=("it could not be played",), story=traceback.format_exc())
     done(result)
@@ -79,7 +92,7 @@ def _judged(name: str, truth: Truth, lab: Lab) -> Result:
     result = judge(name, truth, events, lab.pids, offset)
     if result.passed:
         return result
-    return Result(**{**{key: getattr(result, key) for key in Result.__slots__}, "story": "\n".join(map(brief, events))})
+    return replace(result, story="\n".join(map(brief, events)))
 
 
 def _ends(event: dict[str, object]) -> set[int]:

@@ -96,7 +96,9 @@ class Endings:
     def reset_without_socket(self, record: rec.Reset) -> list[Notice]:
         """This host sent a RST for no connection of its own."""
         sock, view = record.sock, causes.of_reset_sent(record)
-        self._resets.sent((sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port), record.ns, view)
+        ends = (sock.local_addr, sock.local_port, sock.peer_addr, sock.peer_port)
+        if self._resets.senders_view(ends, record.ns) is None:  # else it answers what crossed the RST that ended it
+            self._resets.sent(ends, record.ns, view)
         return self._notices.reset_without_socket(sock, record.ns, view)
 
     def destroyed(self, record: rec.Destroyed) -> list[Notice]:

@@ -41,6 +41,8 @@ class Tracker:
         self._notices = Notices(selection, self._judge, self._resets)
         self._endings = Endings(self._connections, self._owners, self._resets, patience, self._notices)
         self._restoring = Restoring(self._connections, self._endings, self._notices)
+        self._stirred: dict[Connection, None] = {}
+        """Those of which something new is known since they were judged; a scan stirs each that is not well."""
         self._established = 0
         self._events = 0
         self._scan_s: float | None = None
@@ -78,9 +80,13 @@ class Tracker:
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
         notices = self._endings.tick(ns)
-        for connection in list(self._connections):
-            if connection.end is None:
-                notices += self._notices.verdict(connection, ns)
+        stirred, self._stirred = self._stirred, {}
+        for connection in stirred:
+            if connection.end is not None or self._connections.by_sk.get(connection.sock.sk) is not connection:
+                continue
+            notices += self._notices.verdict(connection, ns)
+            if not self._judge.is_settled(connection, ns):
+                self._stirred[connection] = None
         return notices
 
     def seeks_owners(self, ns: int) -> bool:
@@ -231,6 +237,8 @@ class Tracker:
             holders = self._owners.holders(connection.sock.sk)
             if holders is not None or (connection.ns < record.started_ns and connection.sock.of_interest):
                 connection.holders = holders or ()
+            if connection.phase is not Phase.OK:
+                self._stirred[connection] = None
         return []
 
     def _on_process(self, record: rec.Process) -> list[Notice]:
@@ -300,4 +308,5 @@ class Tracker:
         """Takes a sample in. The side named in `quiet` is the caller's to change."""
         connection, new = self._connection(ns, sock)
         self._connections.link(connection)
+        self._stirred[connection] = None
         return connection, connection.first_sample(quiet) if new else connection.update(sock, ns, quiet)
