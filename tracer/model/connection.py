@@ -80,6 +80,8 @@ class Connection:
     holders: tuple[int, ...] | None = None
     other: Connection | None = None
     """The other end, if that is on this host and proven to be."""
+    recorded_other: str | None = None
+    """Its id in a recording, which may tell of it only later."""
     reset: ResetView | None = None
     """How it was reset, or without a RST given up."""
     ended_ns: int | None = None
@@ -221,7 +223,7 @@ class Connection:
             self.probes,
             self.longest_stall_ns,
             self.unread_exact,
-            self.other.id if self.other is not None else None,
+            self.other.id if self.other is not None else self.recorded_other,
         )
 
     def restore(self, sample: Sample, recorded: Recorded) -> None:
@@ -234,7 +236,7 @@ class Connection:
         self.closure_probes, self.closures, self.probes = sample.closure_probes, sample.closures, sample.probes
         self.longest_stall_ns, self.unread_exact = sample.longest_stall_ns, sample.unread_exact
         self.holders = recorded.owner.holders
-        self.recorded = recorded
+        self.recorded, self.recorded_other = recorded, sample.other
         self.reset = recorded.reset
         self.end = recorded.verdict.phase if recorded.verdict.phase in ENDS else None
         self.judged = None
