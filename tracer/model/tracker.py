@@ -51,9 +51,6 @@ class Tracker:
             rec.Socket: self._on_sample,
             rec.Inspected: self._on_sample,
             rec.Read: self._on_event_sample,
-            rec.Listener: self._on_listener,
-            rec.Holder: self._on_holder,
-            rec.Calibrated: self._on_calibrated,
             rec.Window: self._on_window,
             rec.Timer: self._on_timer,
             rec.Probe: self._on_probe,
@@ -63,19 +60,31 @@ class Tracker:
             rec.Destroyed: self._on_destroyed,
             rec.ScanEnded: self._on_scan_ended,
             rec.OwnersScanned: self._on_owners_scanned,
-            rec.Process: self._on_process,
-            rec.ProcessGone: self._on_process_gone,
-            rec.Thread: self._on_thread,
-            rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
             Restored: self._on_restored,
             RestoredReset: self._on_restored,
         }
 
+        self._facts: Mapping[type, Callable[[Any], None]] = {
+            rec.Listener: lambda record: self._connections.listener(record.netns, record.port),
+            rec.Holder: self._owners.holder,
+            rec.Calibrated: self._calibrate,
+            rec.Process: self._owners.process,
+            rec.ProcessGone: lambda record: self._owners.gone(record.pid),
+            rec.Thread: self._owners.thread,
+            rec.ThreadGone: lambda record: self._owners.thread_gone(record.pid, record.tid),
+        }
+        """What is only remembered: nothing comes of it at once."""
+
     def feed(self, record: rec.Record | Restored | RestoredReset) -> list[Notice]:
         """One record in; what happened out, oldest first."""
         handler = self._handlers.get(type(record))
-        return handler(record) if handler else []
+        if handler is not None:
+            return handler(record)
+        fact = self._facts.get(type(record))
+        if fact is not None:
+            fact(record)
+        return []
 
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
@@ -219,17 +228,8 @@ class Tracker:
         self._events += 1
         return self._endings.destroyed(record)
 
-    def _on_listener(self, record: rec.Listener) -> list[Notice]:
-        self._connections.listener(record.netns, record.port)
-        return []
-
-    def _on_calibrated(self, record: rec.Calibrated) -> list[Notice]:
+    def _calibrate(self, record: rec.Calibrated) -> None:
         self._hz = record.hz
-        return []
-
-    def _on_holder(self, record: rec.Holder) -> list[Notice]:
-        self._owners.holder(record)
-        return []
 
     def _on_owners_scanned(self, record: rec.OwnersScanned) -> list[Notice]:
         self._owners.scanned(record.started_ns)
@@ -239,22 +239,6 @@ class Tracker:
                 connection.holders = holders or ()
             if connection.phase is not Phase.OK:
                 self._stirred[connection] = None
-        return []
-
-    def _on_process(self, record: rec.Process) -> list[Notice]:
-        self._owners.process(record)
-        return []
-
-    def _on_process_gone(self, record: rec.ProcessGone) -> list[Notice]:
-        self._owners.gone(record.pid)
-        return []
-
-    def _on_thread(self, record: rec.Thread) -> list[Notice]:
-        self._owners.thread(record)
-        return []
-
-    def _on_thread_gone(self, record: rec.ThreadGone) -> list[Notice]:
-        self._owners.thread_gone(record.pid, record.tid)
         return []
 
     def _on_losses(self, record: rec.Losses) -> list[Notice]:
