@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from tests.lab.trace import Trace, brief, watching
 from tests.scenarios.judge import Result, judge
@@ -72,8 +73,10 @@ def _play(number: int, one: Scenario, trace: Trace, done: Callable[[Result], Non
         try:
             truth = one.play(lab)
             time.sleep(INTERVAL_S)
-            lab.catch_up()
+            caught_up = lab.catch_up()
             result = _judged(one.name, truth, lab)
+            if not caught_up and not result.passed:
+                result = replace(result, wrong=("the trace is behind", *result.wrong))
         except Exception:
             result = Result(one.name, None, wrong=("it could not be played",), story=traceback.format_exc())
     done(result)
@@ -89,7 +92,7 @@ def _judged(name: str, truth: Truth, lab: Lab) -> Result:
     result = judge(name, truth, events, lab.pids, offset)
     if result.passed:
         return result
-    return Result(**{**{key: getattr(result, key) for key in Result.__slots__}, "story": "\n".join(map(brief, events))})
+    return replace(result, story="\n".join(map(brief, events)))
 
 
 def _ends(event: dict[str, object]) -> set[int]:

@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -173,7 +173,7 @@ answer = child
         finally:
             limit.write_text(before, encoding="ascii")
 
-    def catch_up(self) -> None:
+    def catch_up(self) -> bool:
         """Waits until the trace has told what happened by now, which on a busy machine takes its time: it tells in order.
 
         The mark is a refusal in a namespace that is none of the story's. One that loses events may lose it.
@@ -181,8 +181,11 @@ answer = child
         mark = self.port + PORTS_EACH - 1
         with hosts.alone() as host, entered(host.namespace), socket.socket() as one:
             one.connect_ex((host.ip, mark))
-        with suppress(AssertionError):
-            self.trace.wait("reset-sent", mark, seconds=5)
+        try:
+            self.trace.wait("reset-sent", mark, seconds=10)
+        except AssertionError:
+            return False
+        return True
 
     def verdicts(self, end: int) -> list[Event]:
         """The alerts so far about the connection with this local port."""

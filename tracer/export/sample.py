@@ -11,7 +11,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from tracer.events.records import SockState
-from tracer.model.findings import Closure, ConnectionView, Habit, Sample
+from tracer.model.findings import ConnectionView, Habit
+from tracer.model.sample import Closure, Sample
 
 ELSEWHERE: Final = frozenset({"sk", "local_addr", "peer_addr", "local_port", "peer_port", "netns"})
 _NAMES: Final = tuple(name for name in SockState._fields if name not in ELSEWHERE)

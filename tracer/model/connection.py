@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tracer.events.records import Actor, OpenedBy, Reset, SockState, TcpState, Thread
 from tracer.model import timers
-from tracer.model.findings import Closure, Endpoint, Phase, Recorded, ResetView, Sample, Verdict
+from tracer.model.findings import Endpoint, Phase, Recorded, ResetView, Verdict
+from tracer.model.sample import Closure, Sample
 
 Tuple4: TypeAlias = tuple[bytes, int, bytes, int]
 """Local address and port, peer's address and port."""

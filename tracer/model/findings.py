@@ -8,9 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
-from tracer.events.records import Mechanism, OpenedBy, Side, SockState
+from tracer.events.records import Mechanism, OpenedBy, Side
+from tracer.model.sample import Sample
 
 TimerName: TypeAlias = Literal["none", "retransmit", "persist", "keepalive", "time-wait"]
 OwnerMatch: TypeAlias = Literal["reader", "fd", "shared", "creator", "none"]
@@ -209,36 +210,6 @@ class Totals:
     closures: int = 0
     probes: int = 0
     longest_stall_s: float = 0.0
-
-
-class Closure(NamedTuple):
-    """A window is closed since `ns`; `exact`: an event said so, else it has been closed at least that long."""
-
-    ns: int
-    exact: bool
-
-
-class Sample(NamedTuple):
-    """What a connection is judged from, so that a recording can be judged again. `sock` was read at `ns`."""
-
-    ns: int
-    hz: int
-    sock: SockState
-    since_ns: int
-    local_closed: Closure | None = None
-    peer_closed: Closure | None = None
-    unread_since: int | None = None
-    unacked_since: int | None = None
-    read_rate: float | None = None
-    arrival_rate: float | None = None
-    ack_rate: float | None = None
-    closure_probes: int = 0
-    closures: int = 0
-    probes: int = 0
-    longest_stall_ns: int = 0
-    unread_exact: bool = True
-    other: str | None = None
-    """The id of the other end, where that is on the same host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class Judge:
 
     def is_settled(self, connection: Connection, ns: int) -> bool:
         """Whether all that can be found out of a stall has been, or has been waited for."""
+        if connection.phase not in (Phase.STALLED, Phase.BACKLOGGED):
+            return True
         return connection.recorded is not None or self._blame.is_known(connection) or ns - connection.phase_ns >= SEARCH_NS
 
     def pids(self, connection: Connection) -> set[int]:

@@ -55,7 +55,7 @@ class Notices:
             return []
         if verdict.phase is Phase.OK and not connection.in_stream:
             return []
-        if verdict.phase in (Phase.STALLED, Phase.BACKLOGGED) and not self._judge.is_settled(connection, ns):
+        if not self._judge.is_settled(connection, ns):
             return []
         notices = self.of(connection, "verdict-changed", ns)
         if notices:

@@ -10,10 +10,13 @@ from typing import Final, NamedTuple
 
 from tracer.events.records import Mechanism, Side, SockState
 from tracer.model.endings import Endings
-from tracer.model.findings import Action, Notice, Phase, Recorded, ResetView, Sample
+from tracer.model.findings import Action, Notice, Phase, Recorded, ResetView
 from tracer.model.notices import Notices
 from tracer.model.registry import Registry
+from tracer.model.sample import Sample
 
+EVENTLESS: Final = frozenset({"connection-seen", "verdict-changed"})
+"""What is told without an event of the kernel's."""
 _RESETS: Final = frozenset({"reset-sent", "reset-received"})
 
 
@@ -36,6 +39,7 @@ class RestoredReset(NamedTuple):
     ns: int
     sock: SockState
     view: ResetView
+    action: Action = "reset-sent"
 
 
 class Restoring:
@@ -46,8 +50,10 @@ class Restoring:
         self._endings = endings
         self._notices = notices
 
-    def restore(self, record: Restored) -> list[Notice]:
-        """A line about a connection."""
+    def restore(self, record: Restored | RestoredReset) -> list[Notice]:
+        """What a line tells."""
+        if isinstance(record, RestoredReset):
+            return self._notices.reset_without_socket(record.sock, record.ns, record.view)
         sample = record.sample
         connection, _ = self._connections.get(sample.ns, sample.sock, sample.hz, record.name)
         connection.restore(sample, record.recorded)
@@ -69,7 +75,3 @@ class Restoring:
         if action == "connection-closed":
             self._endings.forget(connection)
         return notices
-
-    def reset(self, record: RestoredReset) -> list[Notice]:
-        """A RST without a connection."""
-        return self._notices.reset_without_socket(record.sock, record.ns, record.view)

@@ -12,19 +12,18 @@ from tracer.model import phases, timers
 from tracer.model.blame import SETTLED_NS, Blame, blocked_since
 from tracer.model.connection import Changes, Connection
 from tracer.model.endings import Endings
-from tracer.model.findings import Closure, Notice, Phase, Screen
+from tracer.model.findings import Notice, Phase, Screen
 from tracer.model.judge import Judge
 from tracer.model.notices import Notices
 from tracer.model.owners import Owners
 from tracer.model.patience import Patience
 from tracer.model.registry import Registry
 from tracer.model.resets import Resets
-from tracer.model.restoring import Restored, RestoredReset, Restoring
+from tracer.model.restoring import EVENTLESS, Restored, RestoredReset, Restoring
+from tracer.model.sample import Closure
 from tracer.model.selection import Selection
 
 _DEFAULT_HZ: Final = 250
-_NO_EVENTS: Final = frozenset({"connection-seen", "verdict-changed"})
-"""What is told without an event of the kernel's."""
 
 
 class Tracker:
@@ -42,6 +41,8 @@ class Tracker:
         self._notices = Notices(selection, self._judge, self._resets)
         self._endings = Endings(self._connections, self._owners, self._resets, patience, self._notices)
         self._restoring = Restoring(self._connections, self._endings, self._notices)
+        self._stirred: dict[Connection, None] = {}
+        """Those of which something new is known since they were judged; a scan stirs each that is not well."""
         self._established = 0
         self._events = 0
         self._scan_s: float | None = None
@@ -68,7 +69,7 @@ class Tracker:
             rec.ThreadGone: self._on_thread_gone,
             rec.Losses: self._on_losses,
             Restored: self._on_restored,
-            RestoredReset: self._on_restored_reset,
+            RestoredReset: self._on_restored,
         }
 
     def feed(self, record: rec.Record | Restored | RestoredReset) -> list[Notice]:
@@ -79,9 +80,13 @@ class Tracker:
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
         notices = self._endings.tick(ns)
-        for connection in list(self._connections):
-            if connection.end is None:
-                notices += self._notices.verdict(connection, ns)
+        stirred, self._stirred = self._stirred, {}
+        for connection in stirred:
+            if connection.end is not None or self._connections.by_sk.get(connection.sock.sk) is not connection:
+                continue
+            notices += self._notices.verdict(connection, ns)
+            if not self._judge.is_settled(connection, ns):
+                self._stirred[connection] = None
         return notices
 
     def seeks_owners(self, ns: int) -> bool:
@@ -232,6 +237,8 @@ class Tracker:
             holders = self._owners.holders(connection.sock.sk)
             if holders is not None or (connection.ns < record.started_ns and connection.sock.of_interest):
                 connection.holders = holders or ()
+            if connection.phase is not Phase.OK:
+                self._stirred[connection] = None
         return []
 
     def _on_process(self, record: rec.Process) -> list[Notice]:
@@ -259,13 +266,9 @@ class Tracker:
             lost["sinks"] = record.sinks
         return [Notice("events-lost", record.ns, lost=lost)]
 
-    def _on_restored(self, record: Restored) -> list[Notice]:
-        self._events += record.action not in _NO_EVENTS
+    def _on_restored(self, record: Restored | RestoredReset) -> list[Notice]:
+        self._events += record.action not in EVENTLESS
         return self._restoring.restore(record)
-
-    def _on_restored_reset(self, record: RestoredReset) -> list[Notice]:
-        self._events += 1
-        return self._restoring.reset(record)
 
     def _on_scan_ended(self, record: rec.ScanEnded) -> list[Notice]:
         self._established = record.established
@@ -305,4 +308,5 @@ class Tracker:
         """Takes a sample in. The side named in `quiet` is the caller's to change."""
         connection, new = self._connection(ns, sock)
         self._connections.link(connection)
+        self._stirred[connection] = None
         return connection, connection.first_sample(quiet) if new else connection.update(sock, ns, quiet)

@@ -11,8 +11,9 @@ from typing import Final, get_args
 
 from tracer.events.records import OpenedBy, SockState
 from tracer.model import findings
-from tracer.model.findings import Closure, Forecast, Habit, Owner, Phase, Recorded, ResetView, Sample, SlowReader, Verdict
+from tracer.model.findings import Forecast, Habit, Owner, Phase, Recorded, ResetView, SlowReader, Verdict
 from tracer.model.restoring import Restored
+from tracer.model.sample import Closure, Sample
 from tracer.sources import sockets
 from tracer.sources.fields import LONGEST_NS, Fields, ForeignError
 

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 from tracer.events.records import Pending, SockState, TcpState
 from tracer.events.wire import SOCK_STATE
 from tracer.model import findings
-from tracer.model.findings import Sample
+from tracer.model.sample import Sample
 from tracer.sources.fields import Fields, ForeignError
 
 NOTHING: Final = SockState(*(b"" if name.endswith("_addr") else 0 for name in SockState._fields))  # type: ignore[arg-type]
