@@ -289,20 +289,22 @@ static __always_inline void read_actor(struct actor *a, struct sock_state *s)
 	bpf_get_current_comm(a->comm, sizeof(a->comm));
 }
 
+static __always_inline struct track *new_track(u64 sk)
+{
+	struct track fresh = {};
+	struct track *t;
+	int full = tracks.insert(&sk, &fresh); /* or another CPU was first */
+
+	t = tracks.lookup(&sk);
+	if (!t && full)
+		count_lost(LOST_TRACKS);
+	return t;
+}
+
 /* The entry of a socket that passes the port filter, made if there is none. NULL: the table is full, which is counted. */
 static __always_inline struct track *track_of(u64 sk)
 {
-	struct track fresh = {};
 	struct track *t = tracks.lookup(&sk);
 
-	if (t)
-		return t;
-	if (tracks.insert(&sk, &fresh)) {
-		/* another CPU may have been first */
-		t = tracks.lookup(&sk);
-		if (!t)
-			count_lost(LOST_TRACKS);
-		return t;
-	}
-	return tracks.lookup(&sk);
+	return t ?: new_track(sk);
 }
