@@ -3,8 +3,8 @@
  * The one program that reads a whole socket for a raw tracepoint and puts it into the ring buffer.
  */
 
-/* Ends the calling program: it goes on as on_emit(). */
-static __always_inline int emit(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32 kind, u32 first, u32 second)
+/* Leaves word for on_emit(). 0: there is no room, which is counted. */
+static __always_inline int leave_request(u64 sk, u32 kind, u32 first, u32 second)
 {
 	u32 slot = 0;
 	struct request_stack *stack = requests.lookup(&slot);
@@ -22,10 +22,44 @@ static __always_inline int emit(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32
 	stack->requests[depth].kind = kind;
 	stack->requests[depth].detail[0] = first;
 	stack->requests[depth].detail[1] = second;
-	tails.call(ctx, 0);
-	stack->depth = depth;
+	return 1;
+}
+
+/* There is no on_emit() to go on as. */
+static __always_inline int take_back(u32 kind)
+{
+	u32 slot = 0;
+	struct request_stack *stack = requests.lookup(&slot);
+
+	if (stack)
+		stack->depth--;
 	count_lost(kind);
 	return 0;
+}
+
+/* Ends the calling program: it goes on as on_emit(). */
+static __always_inline int emit(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32 kind, u32 first, u32 second)
+{
+	if (!leave_request(sk, kind, first, second))
+		return 0;
+	tails.call(ctx, 0);
+	return take_back(kind);
+}
+
+static __always_inline int emit_from_probe(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32 kind, u32 first, u32 second)
+{
+	if (!leave_request(sk, kind, first, second))
+		return 0;
+	probe_tails.call(ctx, 0);
+	return take_back(kind);
+}
+
+static __always_inline int emit_from_read(struct bpf_raw_tracepoint_args *ctx, u64 sk, u32 kind, u32 first, u32 second)
+{
+	if (!leave_request(sk, kind, first, second))
+		return 0;
+	read_tails.call(ctx, 0);
+	return take_back(kind);
 }
 
 int on_emit(struct bpf_raw_tracepoint_args *ctx)

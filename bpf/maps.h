@@ -11,6 +11,7 @@
 struct track {
 	u64 read_ns;
 	u64 established_ns;
+	u64 read_jiffies;   /* of read_ns: the clock is asked once a jiffy, it costs as much as all the rest of a read */
 	u64 quiet_until_ns; /* no further WINDOW or READ record before this: they come per segment otherwise */
 	u32 reader_tgid;
 	u32 reader_tid;
@@ -65,6 +66,9 @@ struct request_stack {
 
 BPF_PERCPU_ARRAY(requests, struct request_stack, 1);
 BPF_PROG_ARRAY(tails, 1);
+/* A typed program can only go on as one of its own tracepoint's. */
+BPF_PROG_ARRAY(probe_tails, 1);
+BPF_PROG_ARRAY(read_tails, 1);
 
 static __always_inline void count_lost(u32 slot)
 {

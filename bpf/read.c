@@ -23,12 +23,12 @@ static __always_inline void remember_reader(struct track *t, u32 tid)
 
 int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 sk = ctx->args[0], now, id;
+	u64 sk = ctx->args[0], now, id, jiffies;
 	struct track *t;
 	u32 copied_seq;
 	int advanced;
 
-	if (!ports_match(sk))
+	if (!typed_ports_match(sk))
 		return 0;
 	t = track_of(sk);
 	if (!t)
@@ -39,8 +39,11 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 	t->has_baseline = 1;
 	if (!advanced)
 		return 0;
-	now = bpf_ktime_get_ns();
-	t->read_ns = now;
+	jiffies = bpf_jiffies64();
+	if (t->read_jiffies != jiffies) {
+		t->read_jiffies = jiffies;
+		t->read_ns = bpf_ktime_get_ns();
+	}
 	id = bpf_get_current_pid_tgid();
 	if (t->reader_tid != (u32)id) {
 		if (!FIELD(sk, SK_LOCK_OWNED) || !is_process())
@@ -54,8 +57,11 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (t->streak < SETTLED)
 		t->streak++;
-	if (!t->window_closed || now < t->quiet_until_ns)
+	if (!t->window_closed)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (now < t->quiet_until_ns)
 		return 0;
 	t->quiet_until_ns = now + RECORD_SPACING_NS;
-	return emit(ctx, sk, RECORD_READ, 0, 0);
+	return emit_from_read(ctx, sk, RECORD_READ, 0, 0);
 }

@@ -31,6 +31,18 @@
 		bpf_probe_read_kernel(&_v, SIZE_##NAME, (void *)((u64)(base) + OFF_##NAME)); \
 		_v;                                                                          \
 	})
+
+/* The two programs that run per segment and per read are attached to typed tracepoints where the kernel has them: there a
+ * field of an argument is a plain load, which costs a twentieth of a bpf_probe_read_kernel(). TYPED says so; TCP_OF() is the
+ * tcp_sock of a sock, whose own fields the verifier lets nobody read through a sock. */
+#ifdef TYPED
+#define LOAD(base, type, NAME) (*(type *)((u64)(base) + OFF_##NAME))
+#define TCP_OF(sk) ((u64)bpf_skc_to_tcp_sock((void *)(sk)))
+#else
+#define LOAD(base, type, NAME) ((type)FIELD(base, NAME))
+#define TCP_OF(sk) (sk)
+#endif
+
 #define BITFIELD(base, NAME) ((FIELD(base, NAME) >> BIT_##NAME) & ((1ULL << BITS_##NAME) - 1))
 
 #ifndef BIT_SK_SHUTDOWN
@@ -60,6 +72,16 @@ static __always_inline int ports_match(u64 sk)
 {
 #ifdef PORT_FILTER
 	return port_pair_matches(FIELD(sk, NUM), bpf_ntohs((u16)FIELD(sk, DPORT)));
+#else
+	return 1;
+#endif
+}
+
+/* The same for an argument of a program that may be typed. */
+static __always_inline int typed_ports_match(u64 sk)
+{
+#ifdef PORT_FILTER
+	return port_pair_matches(LOAD(sk, u16, NUM), bpf_ntohs(LOAD(sk, u16, DPORT)));
 #else
 	return 1;
 #endif
@@ -267,20 +289,22 @@ static __always_inline void read_actor(struct actor *a, struct sock_state *s)
 	bpf_get_current_comm(a->comm, sizeof(a->comm));
 }
 
+static __always_inline struct track *new_track(u64 sk)
+{
+	struct track fresh = {};
+	struct track *t;
+	int full = tracks.insert(&sk, &fresh); /* or another CPU was first */
+
+	t = tracks.lookup(&sk);
+	if (!t && full)
+		count_lost(LOST_TRACKS);
+	return t;
+}
+
 /* The entry of a socket that passes the port filter, made if there is none. NULL: the table is full, which is counted. */
 static __always_inline struct track *track_of(u64 sk)
 {
-	struct track fresh = {};
 	struct track *t = tracks.lookup(&sk);
 
-	if (t)
-		return t;
-	if (tracks.insert(&sk, &fresh)) {
-		/* another CPU may have been first */
-		t = tracks.lookup(&sk);
-		if (!t)
-			count_lost(LOST_TRACKS);
-		return t;
-	}
-	return tracks.lookup(&sk);
+	return t ?: new_track(sk);
 }

@@ -31,13 +31,17 @@ static __always_inline int of_interest(u64 sk)
 #ifdef EVERYTHING
 	return 1;
 #else
-	u32 rcv_nxt = FIELD(sk, RCV_NXT);
+	u64 tp = TCP_OF(sk);
+	u32 rcv_nxt;
 
-	if (rcv_nxt != (u32)FIELD(sk, COPIED_SEQ) || (u32)FIELD(sk, WRITE_SEQ) != (u32)FIELD(sk, SND_NXT))
+	if (!tp)
+		return 0;
+	rcv_nxt = LOAD(tp, u32, RCV_NXT);
+	if (rcv_nxt != LOAD(tp, u32, COPIED_SEQ) || LOAD(tp, u32, WRITE_SEQ) != LOAD(tp, u32, SND_NXT))
 		return 1;
-	if (!FIELD(sk, SND_WND) || FIELD(sk, ICSK_PROBES_OUT) || FIELD(sk, ICSK_RETRANSMITS))
+	if (!LOAD(tp, u32, SND_WND) || LOAD(tp, u8, ICSK_PROBES_OUT) || LOAD(tp, u8, ICSK_RETRANSMITS))
 		return 1;
-	return (s32)((u32)FIELD(sk, RCV_WUP) + (u32)FIELD(sk, RCV_WND) - rcv_nxt) <= 0;
+	return (s32)(LOAD(tp, u32, RCV_WUP) + LOAD(tp, u32, RCV_WND) - rcv_nxt) <= 0;
 #endif
 }
 
@@ -58,10 +62,25 @@ static __always_inline int write_listener(struct seq_file *seq, u64 sk)
 	return 0;
 }
 
+/* A record of it is long to clear: apart, for most sockets need none. */
+static __always_inline int write_socket(struct seq_file *seq, u64 sk, struct track *t, int interest)
+{
+	struct socket_record r = {};
+
+	begin(&r.record, RECORD_SOCKET, sizeof(r));
+	read_sock(sk, &r.sock, t);
+	if (t) {
+		t->suspect = interest; /* one that recovered was written once more */
+		t->known = 1;
+		t->window_closed = window_closed(&r.sock);
+	}
+	bpf_seq_write(seq, &r, sizeof(r));
+	return 0;
+}
+
 BPF_ITER(tcp)
 {
 	struct seq_file *seq = ctx->meta->seq;
-	struct socket_record r = {};
 	struct track *t;
 	u64 sk = ctx->sk_word, *n;
 	u32 slot = 0;
@@ -70,12 +89,12 @@ BPF_ITER(tcp)
 
 	if (!sk)
 		return 0;
-	state = FIELD(sk, STATE);
+	state = LOAD(sk, u8, STATE);
 	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV || state == TCP_CLOSE)
 		return 0;
 	if (state == TCP_LISTEN)
 		return write_listener(seq, sk);
-	if (!ports_match(sk))
+	if (!typed_ports_match(sk))
 		return 0;
 	n = scanned.lookup(&slot);
 	if (n)
@@ -87,15 +106,5 @@ BPF_ITER(tcp)
 		t->has_baseline = 1;
 	}
 	interest = of_interest(sk);
-	if (!interest && !(t && t->suspect))
-		return 0;
-	begin(&r.record, RECORD_SOCKET, sizeof(r));
-	read_sock(sk, &r.sock, t);
-	if (t) {
-		t->suspect = interest; /* one that recovered was written once more */
-		t->known = 1;
-		t->window_closed = window_closed(&r.sock);
-	}
-	bpf_seq_write(seq, &r, sizeof(r));
-	return 0;
+	return interest || (t && t->suspect) ? write_socket(seq, sk, t, interest) : 0;
 }

@@ -20,36 +20,40 @@ static __always_inline int window_used_up(struct bpf_raw_tracepoint_args *ctx, u
 	if (now < t->quiet_until_ns)
 		return 0;
 	t->quiet_until_ns = now + RECORD_SPACING_NS;
-	return emit(ctx, sk, RECORD_WINDOW, SIDE_LOCAL, 0);
+	return emit_from_probe(ctx, sk, RECORD_WINDOW, SIDE_LOCAL, 0);
 }
 
 int on_tcp_probe(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 sk = ctx->args[0], skb = ctx->args[1];
+	u64 sk = ctx->args[0], skb = ctx->args[1], tp;
 	struct tcp_header h = {};
 	u32 seq, length, rcv_nxt, edge;
 
-	if (!ports_match(sk))
+	if (!typed_ports_match(sk))
 		return 0;
-	bpf_probe_read_kernel(&h, sizeof(h), (void *)FIELD(skb, SKB_DATA));
+	bpf_probe_read_kernel(&h, sizeof(h), (void *)LOAD(skb, u64, SKB_DATA));
 	if (h.flags & (FLAG_SYN | FLAG_RST))
 		return 0; /* their window says nothing */
+	tp = TCP_OF(sk);
+	if (!tp)
+		return 0;
 
-	if (!h.window != !FIELD(sk, SND_WND)) {
+	if (!h.window != !LOAD(tp, u32, SND_WND)) {
 		track_of(sk);
-		return emit(ctx, sk, RECORD_WINDOW, SIDE_PEER, (u32)bpf_ntohs(h.window) << BITFIELD(sk, SND_WSCALE));
+		return emit_from_probe(ctx, sk, RECORD_WINDOW, SIDE_PEER, (u32)bpf_ntohs(h.window) << BITFIELD(sk, SND_WSCALE));
 	}
 
 	seq = bpf_ntohl(h.seq);
-	length = (u32)FIELD(skb, SKB_LEN) - (h.doff >> 4) * 4;
-	rcv_nxt = FIELD(sk, RCV_NXT);
+	length = LOAD(skb, u32, SKB_LEN) - (h.doff >> 4) * 4;
+	rcv_nxt = LOAD(tp, u32, RCV_NXT);
 	if (!length && seq != rcv_nxt - 1)
 		return 0;
-	edge = (u32)FIELD(sk, RCV_WUP) + (u32)FIELD(sk, RCV_WND);
+	edge = LOAD(tp, u32, RCV_WUP) + LOAD(tp, u32, RCV_WND);
 	if (length)
 		return (s32)(edge - seq - length) <= 0 ? window_used_up(ctx, sk) : 0;
 	track_of(sk);
-	return emit(ctx, sk, RECORD_PROBE, (s32)(edge - rcv_nxt) <= 0 ? MECHANISM_ZERO_WINDOW : MECHANISM_KEEPALIVE, 0);
+	return emit_from_probe(ctx, sk, RECORD_PROBE, (s32)(edge - rcv_nxt) <= 0 ? MECHANISM_ZERO_WINDOW : MECHANISM_KEEPALIVE,
+			       0);
 }
 
 /* Not attached: user space runs it on one socket (BPF_PROG_TEST_RUN), to see what became of it since a record. */

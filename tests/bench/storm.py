@@ -78,9 +78,9 @@ def _counted(program: Path, host: Host, witness: Actor) -> tuple[int, int, int, 
             stop(child)
         seen = lost = 0
         for line in Path(stream.name).read_bytes().splitlines():
-            if b'"reset-sent"' in line:
+            if b'"action":"reset-sent"' in line:
                 seen += 1
-            elif b'"events-lost"' in line:
+            elif b'"action":"events-lost"' in line:
                 lost = json.loads(line)["tcptrace"]["lost"]["by_kind"].get("reset-sent", 0)
     return opened, risen(before, after, "TcpOutRsts"), seen, lost
 

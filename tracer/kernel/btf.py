@@ -119,6 +119,10 @@ class Btf:
         arguments = [self._words[function + 4 + 2 * i] for i in range(self._length(function))]
         return [self._spell(argument) for argument in arguments[1:]]  # the first is the tracepoint's own data
 
+    def tracepoint_id(self, name: str) -> int | None:
+        """The id by which a program for the typed tracepoint is loaded; None if there is no such tracepoint."""
+        return self._named(f"btf_trace_{name}", _TYPEDEF)
+
     def size(self, type_id: int) -> int:
         """The size of a type in bytes. Raises BtfError for one that has none."""
         count = 1

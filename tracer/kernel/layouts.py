@@ -7,7 +7,7 @@ first. Whether a field is there decides, never the kernel's version: vendors and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tracer.errors import TcptraceError
@@ -153,12 +153,14 @@ class Layout:
 
     `defines`: C macros and their values. `missing`: optional fields that this kernel lacks, with what is lost. `reasons`:
     the names of enum sk_rst_reason by value, without their prefix. `tracepoints`: whether each can be attached to.
+    `typed`: the BTF ids of those among them that can be attached to as typed ones.
     """
 
     defines: Mapping[str, str]
     missing: Mapping[str, str]
     reasons: Mapping[int, str]
     tracepoints: Mapping[str, Ok | Missing]
+    typed: Mapping[str, int] = field(default_factory=dict)
 
 
 def resolve(btf: Btf) -> Layout:
@@ -189,7 +191,8 @@ def resolve(btf: Btf) -> Layout:
     if _arguments(btf, "tcp_retransmit_skb") == TRACEPOINTS["tcp_retransmit_skb"][0]:
         defines["RETRANSMIT_HAS_ERR"] = "1"
     reasons = {value: name.removeprefix("SK_RST_REASON_") for value, name in btf.enum("sk_rst_reason").items()}
-    return Layout(defines, missing, reasons, tracepoints)
+    typed = {name: found for name in tracepoints if (found := btf.tracepoint_id(name)) is not None}
+    return Layout(defines, missing, reasons, tracepoints, typed)
 
 
 def check_tracepoint(btf: Btf, name: str) -> Ok | Missing:

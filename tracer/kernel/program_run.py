@@ -1,19 +1,52 @@
-"""BPF_PROG_TEST_RUN: runs a loaded raw tracepoint program once, here and now, with an argument of ours.
+"""What bcc has no calls for: running a raw tracepoint program once, and loading one for a typed tracepoint.
 
-bcc has no call for it. The union bpf_attr is laid out as in include/uapi/linux/bpf.h; raw tracepoints take it since Linux 5.10.
+The union bpf_attr is laid out as in include/uapi/linux/bpf.h. BPF_PROG_TEST_RUN takes raw tracepoints since Linux 5.10; typed
+ones (BPF_TRACE_RAW_TP, whose arguments the verifier knows the types of) came with 5.5.
 """
 
 from __future__ import annotations
 
 import ctypes as ct
+import os
 import platform
 from typing import Final
 
+_BPF_PROG_LOAD: Final = 5
 _BPF_PROG_TEST_RUN: Final = 10
+_BPF_RAW_TRACEPOINT_OPEN: Final = 17
+_BPF_PROG_TYPE_TRACING: Final = 26
+_BPF_TRACE_RAW_TP: Final = 23
+_INSTRUCTION: Final = 8
+_LONGEST_NAME: Final = 15
 _SYSCALLS: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351, "loongarch64": 280}
 
 
-class _Attr(ct.Structure):
+class _Load(ct.Structure):
+    _fields_ = (
+        ("prog_type", ct.c_uint32),
+        ("insn_cnt", ct.c_uint32),
+        ("insns", ct.c_uint64),
+        ("license", ct.c_uint64),
+        ("log_level", ct.c_uint32),
+        ("log_size", ct.c_uint32),
+        ("log_buf", ct.c_uint64),
+        ("kern_version", ct.c_uint32),
+        ("prog_flags", ct.c_uint32),
+        ("prog_name", ct.c_char * 16),
+        ("prog_ifindex", ct.c_uint32),
+        ("expected_attach_type", ct.c_uint32),
+        ("prog_btf_fd", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
+        ("func_info", ct.c_uint64),
+        ("func_info_cnt", ct.c_uint32),
+        ("line_info_rec_size", ct.c_uint32),
+        ("line_info", ct.c_uint64),
+        ("line_info_cnt", ct.c_uint32),
+        ("attach_btf_id", ct.c_uint32),
+    )
+
+
+class _Run(ct.Structure):
     _fields_ = (
         ("prog_fd", ct.c_uint32),
         ("retval", ct.c_uint32),
@@ -32,16 +65,50 @@ class _Attr(ct.Structure):
     )
 
 
+class _Open(ct.Structure):
+    _fields_ = (("name", ct.c_uint64), ("prog_fd", ct.c_uint32), ("reserved", ct.c_uint32))
+
+
 _libc = ct.CDLL(None, use_errno=True)
 
 
 def run_raw_tracepoint(program_fd: int, argument: int) -> int | None:
     """What the program returned for args[0] = `argument`; None where the kernel cannot run it so."""
+    arguments = (ct.c_uint64 * 1)(argument)
+    run = _Run(prog_fd=program_fd, ctx_size_in=ct.sizeof(arguments), ctx_in=ct.addressof(arguments))
+    try:
+        _bpf(_BPF_PROG_TEST_RUN, run)
+    except OSError:
+        return None
+    return int(run.retval)
+
+
+def load_typed(name: str, code: bytes, btf_id: int) -> int:
+    """A descriptor of the program, loaded for the tracepoint whose btf_trace_… has that id. Raises OSError."""
+    instructions, gpl = ct.create_string_buffer(code), ct.create_string_buffer(b"GPL")
+    load = _Load(
+        prog_type=_BPF_PROG_TYPE_TRACING,
+        insn_cnt=len(code) // _INSTRUCTION,
+        insns=ct.addressof(instructions),
+        license=ct.addressof(gpl),
+        prog_name=name.encode()[:_LONGEST_NAME],
+        expected_attach_type=_BPF_TRACE_RAW_TP,
+        attach_btf_id=btf_id,
+    )
+    return _bpf(_BPF_PROG_LOAD, load)
+
+
+def attach_typed(program_fd: int) -> int:
+    """Attaches it to its tracepoint for as long as the descriptor that is returned is open. Raises OSError."""
+    return _bpf(_BPF_RAW_TRACEPOINT_OPEN, _Open(prog_fd=program_fd))
+
+
+def _bpf(command: int, attr: ct.Structure) -> int:
     number = _SYSCALLS.get(platform.machine())
     if number is None:
-        return None
-    arguments = (ct.c_uint64 * 1)(argument)
-    attr = _Attr(prog_fd=program_fd, ctx_size_in=ct.sizeof(arguments), ctx_in=ct.addressof(arguments))
-    if _libc.syscall(ct.c_long(number), ct.c_long(_BPF_PROG_TEST_RUN), ct.byref(attr), ct.c_size_t(ct.sizeof(attr))):
-        return None
-    return int(attr.retval)
+        raise OSError(f"the number of bpf() on {platform.machine()} is not known")
+    result = int(_libc.syscall(ct.c_long(number), ct.c_long(command), ct.byref(attr), ct.c_size_t(ct.sizeof(attr))))
+    if result < 0:
+        code = ct.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

@@ -14,7 +14,7 @@ from tracer.errors import TcptraceError
 from tracer.events.wire import KIND_NAMES
 from tracer.kernel.checks import Missing
 from tracer.kernel.layouts import Layout
-from tracer.kernel.program_run import run_raw_tracepoint
+from tracer.kernel.program_run import attach_typed, load_typed, run_raw_tracepoint
 
 SOURCES: Final = (
     "records.h",
@@ -44,6 +44,10 @@ LOST_WITHOUT: Final[Mapping[str, str]] = {
 }
 """The raw tracepoints that we attach to, each with what is lost without it. The program is called on_NAME."""
 
+TYPED: Final[Mapping[str, str]] = {"tcp_probe": "probe_tails", "tcp_rcv_space_adjust": "read_tails"}
+"""Those that run per segment and per read, attached to typed tracepoints where that can be; each with the table in which its
+program finds on_emit()."""
+
 RING_PAGES: Final = 2048
 TRACKS: Final = 131072
 
@@ -66,6 +70,7 @@ class Programs:
     attached: list[str] = field(default_factory=list)
     missing: dict[str, Missing] = field(default_factory=dict)
     inspect_fd: int = -1
+    typed_fds: list[int] = field(default_factory=list)
     _pending: list[bytes] = field(default_factory=list)
 
     @property
@@ -99,6 +104,9 @@ class Programs:
 
     def close(self) -> None:
         """Detaches and unloads all."""
+        for fd in self.typed_fds:
+            os.close(fd)
+        self.typed_fds.clear()
         self.bpf.cleanup()
 
     def collect(self, _context: object, data: int, size: int) -> int:
@@ -122,7 +130,7 @@ def port_condition(ports: Iterable[range]) -> str:
     return f"({'||'.join(terms)})" if terms else "1"
 
 
-def compiler_flags(layout: Layout, options: Options, directory: Path) -> list[str]:
+def compiler_flags(layout: Layout, options: Options, directory: Path, *, typed: bool = False) -> list[str]:
     """What clang is told: where the stubs are, the kernel's offsets, the user's filter."""
     # -g0: bcc asks for debug information, which costs an eighth of the compiler's time and serves nobody here
     flags = ["-I" + str(directory / "stubs" / "include"), "-Wno-everything", "-g0"]
@@ -134,6 +142,8 @@ def compiler_flags(layout: Layout, options: Options, directory: Path) -> list[st
     }
     if options.ports:
         defines["PORT_FILTER"] = "1"
+    if typed:
+        defines["TYPED"] = "1"
     if options.everything:
         defines["EVERYTHING"] = "1"
     return flags + [f"-D{name}={value}" for name, value in defines.items()]
@@ -146,26 +156,27 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
     LOST_WITHOUT says.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(directory / "stubs")
-    from bcc import BPF
-
-    class Bpf(BPF):  # type: ignore[misc]
-        def _trace_autoload(self) -> None:
-            """bcc would look for programs to attach by their names, and reads all of kallsyms for it: 50 ms."""
-
+    wanted = {name: layout.typed[name] for name in TYPED if name in layout.typed and name not in absent}
     try:
-        bpf = Bpf(text=source(directory), cflags=compiler_flags(layout, options, directory))
-        programs = Programs(bpf)
-        emit = bpf.load_func("on_emit", BPF.RAW_TRACEPOINT)
-        bpf["tails"][0] = ct.c_int(emit.fd)
-        programs.inspect_fd = bpf.load_func("inspect", BPF.RAW_TRACEPOINT).fd
-        bpf["records"].open_ring_buffer(programs.collect)
+        try:
+            programs = _load(layout, options, directory, wanted)
+        except Exception:
+            if not wanted:
+                raise
+            programs = _load(layout, options, directory, {})  # dearer, and no other
+        programs.bpf["records"].open_ring_buffer(programs.collect)
     except Exception as error:
         raise TcptraceError(
             f"the kernel refused the BPF programs: {error}", "run `tcptrace doctor`: it names what is missing"
         ) from error
+    from bcc import BPF
+
+    bpf = programs.bpf
     for name, lost in LOST_WITHOUT.items():
         if name in absent:
             programs.missing[name] = absent[name]
+            continue
+        if name in programs.attached:
             continue
         try:
             bpf.load_func(f"on_{name}", BPF.RAW_TRACEPOINT)
@@ -175,6 +186,40 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
             continue
         programs.attached.append(name)
     return programs
+
+
+def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str, int]) -> Programs:
+    """Compiles, and loads all but what is attached to raw tracepoints; those named in `typed` are attached already."""
+    from bcc import BPF
+
+    class Bpf(BPF):  # type: ignore[misc]
+        def _trace_autoload(self) -> None:
+            """bcc would look for programs to attach by their names, and reads all of kallsyms for it: 50 ms."""
+
+    bpf = Bpf(text=source(directory), cflags=compiler_flags(layout, options, directory, typed=bool(typed)))
+    programs = Programs(bpf)
+    try:
+        emit = bpf.load_func("on_emit", BPF.RAW_TRACEPOINT)
+        programs.inspect_fd = bpf.load_func("inspect", BPF.RAW_TRACEPOINT).fd
+        # the first program put in decides what type the others of a table are
+        for table in {"tails", *TYPED.values()} - {TYPED[name] for name in typed}:
+            bpf[table][0] = ct.c_int(emit.fd)
+        for name, btf_id in typed.items():
+            _attach_typed(programs, name, btf_id)
+    except BaseException:
+        programs.close()
+        raise
+    return programs
+
+
+def _attach_typed(programs: Programs, name: str, btf_id: int) -> None:
+    # a program may only go on as one of the same type and tracepoint, so each has an on_emit() of its own
+    bpf = programs.bpf
+    for function in ("on_emit", f"on_{name}"):
+        programs.typed_fds.append(load_typed(function, bpf.dump_func(function.encode()), btf_id))
+    bpf[TYPED[name]][0] = ct.c_int(programs.typed_fds[-2])
+    programs.typed_fds.append(attach_typed(programs.typed_fds[-1]))
+    programs.attached.append(name)
 
 
 def calibrate() -> None:

@@ -24,6 +24,10 @@ SECOND_LOOK_NS: Final = 30_000_000
 STALL_LOOK_NS: Final = 220_000_000
 """A window that closed and is closed still is no flicker: a look after the time for which one may be (phases.STALL_NS)."""
 
+WALK_SHARE: Final = 0.04
+"""Of one CPU, what walking over healthy sockets may take: with very many, or very many namespaces, scans come less often than
+asked for. Events come at once all the same."""
+
 NAMES_AT_MOST: Final = 10_000
 
 
@@ -183,5 +187,6 @@ class _Scans:
                 return
             # a scan that takes longer than the interval makes the next one late, never two at once
             half = self._interval_s / 2
+            pause = max(self._interval_s, self._scanner.walked_s / WALK_SHARE)
             self._stop.wait(max(0.0, began + half - time.monotonic()))
-            self._asked.wait(max(0.0, began + self._interval_s - time.monotonic()))
+            self._asked.wait(max(0.0, began + pause - time.monotonic()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from tracer.events.records import (
@@ -38,6 +38,8 @@ class Scanner:
         self._processes = procfs.Processes()
         self._holders: dict[int, set[int]] = {}
         self._owners_ns = 0
+        self.walked_s = 0.0
+        """CPU time that the last scan took to walk over all sockets, of interest or not."""
         self._named: set[int] = set()
 
     def close(self) -> None:
@@ -68,12 +70,15 @@ class Scanner:
         records.append(ScanStarted(started, seen))
         socks = []
         scanned = set()
+        self.walked_s = 0.0
         for inode, namespace in found.items():
+            began = time.thread_time()
             try:
                 with namespaces.entered(namespace):
                     data = self._sockets.read()
             except OSError:
                 continue  # it ended meanwhile, or we may not enter it: then it was not scanned
+            self.walked_s += time.thread_time() - began
             scanned.add(inode)
             for record in decode_all(data, self._reasons):
                 records.append(record)
@@ -83,8 +88,10 @@ class Scanner:
         records.append(ScanEnded(time.monotonic_ns(), started, frozenset(scanned), established))
         return socks
 
-    def _scan_owners(self, records: list[Record], socks: Iterable[SockState]) -> None:
+    def _scan_owners(self, records: list[Record], socks: Collection[SockState]) -> None:
         now = time.monotonic_ns()
+        if not socks and not self._holders:
+            return  # nobody to look for, and nobody was
         if now - self._owners_ns < OWNERS_EVERY_NS and all(sock.sk in self._holders for sock in socks):
             return
         self._owners_ns = now
