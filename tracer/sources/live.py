@@ -27,6 +27,8 @@ STALL_LOOK_NS: Final = 220_000_000
 WALK_SHARE: Final = 0.04
 """Of one CPU, what walking over healthy sockets may take: with very many, or very many namespaces, scans come less often than
 asked for. Events come at once all the same."""
+PAUSE_AT_MOST: Final = 5
+"""Intervals; more would leave what events do not tell untold."""
 
 NAMES_AT_MOST: Final = 10_000
 
@@ -187,6 +189,6 @@ class _Scans:
                 return
             # a scan that takes longer than the interval makes the next one late, never two at once
             half = self._interval_s / 2
-            pause = max(self._interval_s, self._scanner.walked_s / WALK_SHARE)
+            pause = max(self._interval_s, min(self._scanner.walked_s / WALK_SHARE, self._interval_s * PAUSE_AT_MOST))
             self._stop.wait(max(0.0, began + half - time.monotonic()))
             self._asked.wait(max(0.0, began + pause - time.monotonic()))
