@@ -90,6 +90,8 @@ class Connection:
     """A RST whose cause is not settled yet: the other end's record may be on its way."""
     actor: Actor | None = None
     """The process that ended it."""
+    given_up: bool = False
+    """Its application has closed it; it lives on in the kernel."""
     recorded: Recorded | None = None
     """What a recording says of it that it cannot be asked any more."""
     missed_scans: int = 0

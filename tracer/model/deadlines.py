@@ -193,7 +193,7 @@ def _silent_in_flight(sock: SockState, hz: int) -> bool:
     before = sock.rto if sock.rto >= timers.rto_max(sock, hz) else sock.rto // 2
     last_unanswered = heard < sent and sock.jiffies - sent >= max(hz // 2, 2 * timers.round_trip(sock, hz))
     one_before_unanswered = heard < sent - before - before // 8 - timers.TIMEOUT_MIN
-    return silent >= max(sock.rto, hz) and (last_unanswered or one_before_unanswered)
+    return silent >= max(before, hz) and (last_unanswered or one_before_unanswered)
 
 
 def _persist_gives_up(sock: SockState, probes: int, backoff: int, hz: int) -> bool:

@@ -64,6 +64,7 @@ class Endings:
     def given_up(self, connection: Connection, record: rec.State) -> None:
         """The application closes a connection, which lives on until what was written is sent, or given up by the kernel."""
         self._note_patience(connection, record, "timeout")
+        connection.given_up = True
         connection.actor = connection.actor or record.actor
 
     def reset_received(self, connection: Connection, record: rec.Reset) -> list[Notice]:

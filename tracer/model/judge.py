@@ -153,7 +153,7 @@ class Judge:
             learned = connection.recorded.verdict.forecast
             return _unless_borne(learned, learned.habit, now) if learned.habit is not None else None
         waiting = connection if connection.peer_closed is not None else connection.other
-        if waiting is None or waiting.peer_closed is None or not writing_blocked(waiting):
+        if waiting is None or waiting.given_up or waiting.peer_closed is None or not writing_blocked(waiting):
             return None
         program, port = self._owners.of(waiting, now).name, waiting.service_port
         habit = self._patience.habit(program, port) if program and port else None

@@ -213,6 +213,8 @@ class Tracker:
             return []
         connection, changes = self._sample(record.ns, record.sock)
         self._endings.given_up(connection, record)
+        if connection.other is not None:
+            self._stirred[connection.other] = None
         return self._notices.windows(connection, record.ns, changes)
 
     def _on_reset(self, record: rec.Reset) -> list[Notice]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tracer.events.records import Inspected, KernelRecord, Read, Record, Window
+from tracer.events.records import Inspected, KernelRecord, Read, Record, Retransmit, Window
 from tracer.events.wire import decode
 from tracer.kernel import procfs
 from tracer.kernel.programs import Programs
@@ -23,6 +23,9 @@ SECOND_LOOK_NS: Final = 30_000_000
 
 STALL_LOOK_NS: Final = 220_000_000
 """A window that closed and is closed still is no flicker: a look after the time for which one may be (phases.STALL_NS)."""
+
+ANSWER_LOOK_NS: Final = 520_000_000
+"""What was sent again before a closed window is unanswered after half a second (deadlines.py), and may be given up soon."""
 
 WALK_SHARE: Final = 0.04
 """Of one CPU, what walking over healthy sockets may take: with very many, or very many namespaces, scans come less often than
@@ -129,6 +132,8 @@ class Live:
                         return  # answered with a larger window: a busy connection, not a stalled one
                     records.append(closing)
                     self._look_at(record.sock.sk, closing.ns, STALL_LOOK_NS)
+            case Retransmit() if not record.sock.snd_wnd:
+                self._look_at(record.sock.sk, record.ns, ANSWER_LOOK_NS)
             case Window(window=0):
                 self._look_at(record.sock.sk, record.ns, STALL_LOOK_NS)
         records.append(record)
