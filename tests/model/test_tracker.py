@@ -412,6 +412,15 @@ class TestBlame:
         reader = server.verdict.slow_reader
         assert (reader.pid, reader.doubt) == (None, "nginx[101] cannot write to 10.0.1.2:40000 either, which may be why")
 
+    def test_who_passed_it_on_is_not_accused_while_nobody_holds_it_though_an_event_came_during_the_look(self) -> None:
+        stage = Stage()
+        window_closes(stage, START, "local", reader_tgid=100, reader_tid=107)
+        started = START + SECOND
+        look(stage, started + 5 * MS, local_closed(START, reader_tgid=100, reader_tid=107))
+        stage.feed(OwnersScanned(started + 50 * MS, started))
+        view = stage.only(START + 2 * SECOND)
+        assert (view.owner.match, view.verdict.slow_reader.pid) == ("none", None)
+
     def test_nobody_is_accused_before_all_descriptors_were_looked_at(self) -> None:
         stage = Stage()
         window_closes(stage, START, "local", reader_tgid=100, reader_tid=107)

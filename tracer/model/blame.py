@@ -64,7 +64,7 @@ class Blame:
         owner = self._owners.of(connection, now)
         since = blocked_since(connection)
         unknown = _Root(connection.local, Owner())
-        if owner.pid is None or self._owners.scanned_ns < since + SETTLED_NS:
+        if owner.pid is None or connection.holders is None or self._owners.scanned_ns < since + SETTLED_NS:
             return unknown
         blocking = self._blocking(owner.pid, since, visited)
         culprit, doubt = self._culprit(connection, owner, blocking)

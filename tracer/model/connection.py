@@ -60,6 +60,8 @@ class Connection:
     sock: SockState
     ns: int
     hz: int
+    first_ns: int = 0
+    """When it was first met."""
     in_stream: bool = False
     phase: Phase = Phase.OK
     phase_ns: int = 0
@@ -105,7 +107,7 @@ class Connection:
     _opened: OpenedBy = "unknown"
 
     def __post_init__(self) -> None:
-        self.phase_ns = self.ns
+        self.first_ns = self.phase_ns = self.ns
         self._mark = _Mark(self.ns, self.sock.copied_seq, self.sock.rcv_nxt, self.sock.snd_una)
 
     @property

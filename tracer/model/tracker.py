@@ -237,7 +237,7 @@ class Tracker:
         self._owners.scanned(record.started_ns)
         for connection in self._connections:
             holders = self._owners.holders(connection.sock.sk)
-            if holders is not None or (connection.ns < record.started_ns and connection.sock.of_interest):
+            if holders is not None or (connection.first_ns < record.started_ns and connection.sock.of_interest):
                 connection.holders = holders or ()
             if connection.phase is not Phase.OK:
                 self._stirred[connection] = None
