@@ -106,18 +106,21 @@ def test_nothing_is_opened_or_imported_that_nobody_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "remedy"),
+    ("module", "arguments", "extra", "libraries"),
     [
-        ("prometheus_client", ["--metrics", "9095"], "`pip install 'tcptrace[metrics]'` in the Python environment of tcptrace"),
-        ("opentelemetry", ["--otlp", "http://h"], "`pip install 'tcptrace[otlp]'` in the Python environment of tcptrace"),
+        ("prometheus_client", ["--metrics", "9095"], "metrics", "prometheus-client"),
+        ("opentelemetry", ["--otlp", "http://h"], "otlp", "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"),
     ],
 )
-def test_an_extra_that_is_not_installed_is_told(tmp_path: Path, module: str, arguments: list[str], remedy: str) -> None:
+def test_an_extra_that_is_not_installed_is_told(
+    tmp_path: Path, module: str, arguments: list[str], extra: str, libraries: str
+) -> None:
     (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
     done = run(*arguments, PYTHONPATH=str(tmp_path))
     cause = f"{arguments[0]} needs a library that is not here, or is too old: No module named {module}"
     assert (done.returncode, done.stdout) == (MISSING_PRECONDITION, "")
-    assert done.stderr == f"tcptrace: {cause}\n  {remedy}\n"
+    pip = f"`{tcptrace()[0]} -m pip install {libraries}`"
+    assert done.stderr == f"tcptrace: {cause}\n  `sudo scripts/install --with {extra}` in a checkout, or {pip}\n"
 
 
 def test_a_port_in_use_is_told_before_anything_is_traced() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 LOOPBACK: Final = "127.0.0.1"
+_EXTRAS: Final = {
+    "metrics": "prometheus-client",
+    "otlp": "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http",
+}
 LOGS_PATH: Final = "/v1/logs"
 """Where a receiver takes logs, unless the URL says otherwise: OTLP/HTTP."""
 
@@ -137,7 +142,7 @@ def _served(address: Address, lost_by: dict[str, Callable[[], int]], stack: Exit
 def _missing(option: str, extra: str, error: ImportError) -> TcptraceError:
     return TcptraceError(
         f"{option} needs a library that is not here, or is too old: {error}",
-        f"`pip install 'tcptrace[{extra}]'` in the Python environment of tcptrace",
+        f"`sudo scripts/install --with {extra}` in a checkout, or `{sys.executable} -m pip install {_EXTRAS[extra]}`",
     )
 
 
