@@ -42,6 +42,12 @@ class Blame:
     def __init__(self, connections: Mapping[int, Connection], owners: Owners) -> None:
         self._connections = connections
         self._owners = owners
+        self._unwritable_of: dict[int, list[Connection]] = {}
+
+    def changed(self) -> None:
+        """Something is known of connections or owners that was not."""
+        if self._unwritable_of:
+            self._unwritable_of = {}
 
     def slow_reader(self, connection: Connection, now: int) -> SlowReader:
         """The slow reader; `side` is the end of this connection whose window is closed, the rest is who is behind it."""
@@ -85,14 +91,19 @@ class Blame:
 
     def _blocking(self, pid: int, since: int, visited: set[int]) -> list[Connection]:
         """The connections that the process cannot write, and could not when it stopped reading at `since`."""
-        found = []
-        for sk in self._owners.by_pid.get(pid, ()):
-            one = self._connections.get(sk)
-            if one is None or sk in visited or pid not in (one.holders or ()):
-                continue
-            if (one.peer_closed is not None or writing_blocked(one)) and blocked_since(one) <= since + LATER_NS:
-                found.append(one)
-        return found
+        return [one for one in self._unwritable(pid) if one.sock.sk not in visited and blocked_since(one) <= since + LATER_NS]
+
+    def _unwritable(self, pid: int) -> list[Connection]:
+        """The connections that the process cannot write, looked for once for all that it does not read."""
+        known = self._unwritable_of.get(pid)
+        if known is None:
+            ones = (self._connections.get(sk) for sk in self._owners.by_pid.get(pid, ()))
+            known = self._unwritable_of[pid] = [
+                one
+                for one in ones
+                if one is not None and pid in (one.holders or ()) and (one.peer_closed is not None or writing_blocked(one))
+            ]
+        return known
 
     def _culprit(
         self, connection: Connection, owner: Owner, blocking: list[Connection]

@@ -78,6 +78,7 @@ class Tracker:
 
     def feed(self, record: rec.Record | Restored | RestoredReset) -> list[Notice]:
         """One record in; what happened out, oldest first."""
+        self._blame.changed()
         handler = self._handlers.get(type(record))
         if handler is not None:
             return handler(record)
@@ -89,6 +90,7 @@ class Tracker:
     def tick(self, ns: int) -> list[Notice]:
         """What time alone changed by `ns`: phases, forecasts, ends that were waited for."""
         notices = self._endings.tick(ns)
+        self._blame.changed()
         stirred, self._stirred = self._stirred, {}
         for connection in stirred:
             if connection.end is not None or self._connections.by_sk.get(connection.sock.sk) is not connection:

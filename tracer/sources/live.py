@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,10 @@ asked for. Events come at once all the same."""
 PAUSE_AT_MOST: Final = 5
 """Intervals; more would leave what events do not tell untold."""
 
+AT_ONCE: Final = 500
+SLICE_NS: Final = 20_000_000
+"""So many records, or what can be read in so long, are handed on at a time."""
+
 NAMES_AT_MOST: Final = 10_000
 
 
@@ -49,6 +54,7 @@ class Live:
         """Whether the connections that were there already are among the records by now."""
         self._processes = procfs.Processes()
         self._named: dict[tuple[int, int], None] = {}
+        self._waiting: deque[bytes | Record] = deque()
         self._epoll = select.epoll()
 
     def __enter__(self) -> Self:
@@ -64,20 +70,25 @@ class Live:
     def wait(self, until_ns: int) -> list[Record]:
         """The records that have come, oldest event first; waits for some until `until_ns` (CLOCK_MONOTONIC).
 
-        Raises what a scan raised.
+        In a storm some of them, and the rest when asked again: whoever shows them has to get to that as well. Raises what a
+        scan raised.
         """
         if self._again:
             until_ns = min(until_ns, *self._again.values())
-        timeout = max(0.0, (until_ns - time.monotonic_ns()) / 1e9)
-        self._epoll.poll(timeout)
-        records: list[Record] = []
+        self._epoll.poll(0.0 if self._waiting else max(0.0, (until_ns - time.monotonic_ns()) / 1e9))
         self._look_again(time.monotonic_ns())
-        self._take_events(records)
-        if self._closing:
-            self._take_events(records)  # what inspect() just wrote
-        scanned = self._scans.take()
-        self.scanned = self.scanned or bool(scanned)
-        return records + scanned
+        if not self._waiting:
+            # what a scan saw stands behind the events that it came after
+            self._waiting.extend(self._programs.consume())
+            scanned = self._scans.take()
+            self._waiting.extend(scanned)
+            self.scanned = self.scanned or bool(scanned)
+        records: list[Record] = []
+        self._take_some(records)
+        if self._closing and not self._waiting:
+            self._waiting.extend(self._programs.consume())  # what inspect() just wrote
+            self._take_some(records)
+        return records
 
     def hurry(self) -> None:
         """Scans soon: somebody has to be found."""
@@ -92,10 +103,14 @@ class Live:
         """Asks for a look so long after something; the same wait, asked for again, begins anew."""
         self._again[sk, wait_ns] = after_ns + wait_ns
 
-    def _take_events(self, records: list[Record]) -> None:
-        for data in self._programs.consume():
-            record = decode(data, self._reasons)
-            self._take_event(record, records)
+    def _take_some(self, records: list[Record]) -> None:
+        until = time.monotonic_ns() + SLICE_NS
+        while self._waiting and len(records) < AT_ONCE and time.monotonic_ns() < until:
+            one = self._waiting.popleft()
+            if isinstance(one, bytes):
+                self._take_event(decode(one, self._reasons), records)
+            else:
+                records.append(one)
 
     def _name(self, pid: int, tid: int, ns: int) -> Iterator[Record]:
         """A process and its thread that an event names before any scan has met them."""

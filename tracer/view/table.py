@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
-from tracer.model.findings import Phase, Screen
+from tracer.model.findings import ConnectionView, Phase, Screen
 from tracer.text import count, duration
 from tracer.view import layout
 from tracer.view.rows import ResetRow, Row, reset_row, row
@@ -71,13 +71,15 @@ def render(screen: Screen, header: Header, width: int, height: int | None = None
     top = [*_header(screen, header, width), Text("")]
     bottom = _footer(screen, header, width)
     resets = _resets(screen, width)
-    cards = _wide(screen, width) if width >= WIDE else _narrow(screen, width)
+    # each takes a line at least, so more than there are lines would be laid out for nothing
+    shown = screen.connections[:height]
+    cards = _wide(shown, screen.ns, width) if width >= WIDE else _narrow(shown, screen.ns, width)
     if not screen.connections:
         cards = [[_plain("  nothing heads toward a reset", width, "dim")]]
     if height is not None:
         room = height - len(top) - len(bottom)
         kept = min(len(resets), max(_RESETS_KEPT, room - sum(len(card) for card in cards)), max(0, room - 1))
-        cards = _fit_cards(cards, room - kept, width)
+        cards = _fit_cards(cards, room - kept, width, len(screen.connections) - len(shown))
         resets = _fit_lines(resets, kept, width)
     lines = top + [line for card in cards for line in card] + resets + bottom
     return Text("\n", no_wrap=True, overflow="crop").join(lines[:height])
@@ -108,14 +110,14 @@ def _footer(screen: Screen, header: Header, width: int) -> list[Text]:
     return [_plain(line, width, style) for line in layout.wrap(", ".join(parts), width)]
 
 
-def _wide(screen: Screen, width: int) -> list[list[Text]]:
+def _wide(shown: Sequence[ConnectionView], ns: int, width: int) -> list[list[Text]]:
     """A heading, then a row a connection; evidence that is longer goes on below itself."""
     columns = _COLUMNS if width < WIDEST else (*_COLUMNS[:4], *_PROCESSES, *_COLUMNS[4:])
     used = sum(column.width + 1 for column in columns)
     heading = " ".join(layout.fit(c.title, c.width, right=c.right) for c in columns)
     cards = [[_plain(f"{heading} EVIDENCE", width, "bold")]]
-    for connection in screen.connections:
-        one = row(connection, screen.ns)
+    for connection in shown:
+        one = row(connection, ns)
         evidence = list(layout.wrap(one.evidence, width - used)) or [""]
         line = Text(f"{_cells(one, columns)} {evidence[0]}")
         line.stylize(STYLES[connection.verdict.phase], 0, columns[0].width)
@@ -131,11 +133,11 @@ def _cells(one: Row, columns: Sequence[_Column]) -> str:
     return " ".join(layout.fit(getattr(one, c.field), c.width, right=c.right) for c in columns)
 
 
-def _narrow(screen: Screen, width: int) -> list[list[Text]]:
+def _narrow(shown: Sequence[ConnectionView], ns: int, width: int) -> list[list[Text]]:
     """A card a connection: which and how long, its queues and timer, then the words."""
     cards = []
-    for connection in screen.connections:
-        one = row(connection, screen.ns)
+    for connection in shown:
+        one = row(connection, ns)
         ends = f"{one.local} > {one.peer}"
         first = Text(layout.fit(one.phase, 10), STYLES[connection.verdict.phase])
         room = max(0, width - 10 - 1 - 11 - 1 - 1 - 9)
@@ -172,8 +174,8 @@ def _reset_lines(one: ResetRow, width: int) -> list[str]:
     return [f"  {layout.fit(one.ago, 10)} {what}{unread}", f"             {who}"]
 
 
-def _fit_cards(cards: list[list[Text]], room: int, width: int) -> list[list[Text]]:
-    """As many whole cards as there is room for; those left out are counted."""
+def _fit_cards(cards: list[list[Text]], room: int, width: int, unseen: int) -> list[list[Text]]:
+    """As many whole cards as there is room for; those left out are counted, with the `unseen` that have none."""
     if sum(len(card) for card in cards) <= room:
         return cards
     kept: list[list[Text]] = []
@@ -185,7 +187,7 @@ def _fit_cards(cards: list[list[Text]], room: int, width: int) -> list[list[Text
         used += len(card)
     if not kept and room > 1 and cards:
         kept = [cards[0][: room - 1]]
-    left = len(cards) - len(kept)
+    left = len(cards) - len(kept) + unseen
     return [*kept, [_plain(f"  … and {count(left)} more", width, "dim")]] if room > 0 else []
 
 
