@@ -82,7 +82,7 @@ class Endings:
         connection.received = None  # data after close(): none was received, though the kernel reports it so
         connection.end = Phase.RESET
         connection.ended_ns = record.ns
-        connection.reset = causes.of_reset_sent(record)
+        connection.reset, connection.judged = causes.of_reset_sent(record), None
         self._waiting[connection] = None
         if connection.reset.cause != "administrative":
             self._note_patience(connection, record, "reset")
@@ -143,6 +143,7 @@ class Endings:
         if record is None:
             return []
         connection.reset = causes.of_reset_received(record, self._resets.senders_view(connection.mirrored, record.ns))
+        connection.judged = None
         connection.end = Phase.RESET
         connection.ended_ns = connection.ended_ns or record.ns
         return self._notices.reset(connection, "reset-received", record.ns)
