@@ -153,6 +153,28 @@ def test_a_tracepoint_that_the_kernel_turns_out_not_to_have_costs_only_what_it_s
 
 
 @pytest.mark.kernel
+def test_what_runs_per_segment_and_per_read_is_attached_to_typed_tracepoints(layout: Layout) -> None:
+    with loaded(layout) as one:
+        assert len(one.typed_fds) == 3 * len(programs.TYPED)
+
+
+@pytest.mark.kernel
+def test_a_kernel_that_refuses_typed_programs_gets_raw_ones(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(programs, "load_typed", refuse)
+    with loaded(layout) as one:
+        assert (one.attached, one.missing, one.typed_fds) == (list(LOST_WITHOUT), {}, [])
+
+
+@pytest.mark.kernel
+def test_so_does_one_that_has_none(layout: Layout) -> None:
+    with loaded(replace(layout, typed={})) as one:
+        assert (one.attached, one.missing, one.typed_fds) == (list(LOST_WITHOUT), {}, [])
+
+
+@pytest.mark.kernel
 def test_programs_that_do_not_compile_are_told_with_where_to_look(layout: Layout) -> None:
     broken = replace(layout, defines={**layout.defines, "OFF_RCV_NXT": "nowhere"})
     with pytest.raises(TcptraceError, match="the kernel refused the BPF programs") as raised, loaded(broken):
