@@ -126,6 +126,7 @@ def layout() -> Layout:
 def test_on_this_kernel_all_are_attached(layout: Layout) -> None:
     with loaded(layout) as one:
         assert (one.attached, one.missing) == (list(LOST_WITHOUT), {})
+        assert len(one.typed_fds) == 3 * len(programs.TYPED)
         assert one.losses() == ({}, {})
 
 
@@ -150,6 +151,23 @@ def test_a_tracepoint_that_the_kernel_turns_out_not_to_have_costs_only_what_it_s
         assert one.missing.keys() == {"frobnicated", "unwritten"}
         assert one.missing["frobnicated"].why.startswith("frobnicated could not be attached")
         assert one.missing["frobnicated"].lost == "frobs are not seen"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("why", ["no typed tracepoints", "refused"])
+def test_a_kernel_without_typed_tracepoints_is_traced_by_raw_ones(
+    layout: Layout, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    if why == "refused":
+        monkeypatch.setattr(programs, "load_typed", refuse)
+    else:
+        layout = replace(layout, typed={})
+    with loaded(layout) as one:
+        assert (one.attached, one.missing, one.typed_fds) == (list(LOST_WITHOUT), {}, [])
+        iterators.Iterator(one.bpf, "tcp").close()
 
 
 @pytest.mark.kernel

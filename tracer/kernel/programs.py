@@ -185,6 +185,7 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
             programs.missing[name] = Missing(f"{name} could not be attached: {error}", "see dmesg for why", lost)
             continue
         programs.attached.append(name)
+    programs.attached.sort(key=list(LOST_WITHOUT).index)
     return programs
 
 
