@@ -17,17 +17,17 @@ from typing import Final
 from tests.lab.hosts import Host
 from tests.lab.trace import ROOT, tcptrace
 
-TRACEPOINTS: Final = (
-    "tcp:tcp_send_reset",
-    "tcp:tcp_receive_reset",
-    "tcp:tcp_probe",
-    "timer:timer_expire_entry",
-    "tcp:tcp_rcv_space_adjust",
-    "sock:inet_sock_set_state",
-    "tcp:tcp_retransmit_skb",
-    "tcp:tcp_destroy_sock",
+ONE_LINERS: Final = (
+    "tracepoint:tcp:tcp_send_reset {{ @sent[args->state] = count(); }}",
+    "tracepoint:tcp:tcp_receive_reset {ports} {{ @received[args->dport] = count(); }}",
+    "tracepoint:tcp:tcp_probe {ports} {{ @windows[args->dport] = min(args->snd_wnd); }}",
+    "tracepoint:timer:timer_expire_entry {{ @timers = count(); }}",
+    "tracepoint:tcp:tcp_rcv_space_adjust {ports} {{ @reader[args->dport] = tid; }}",
+    "tracepoint:sock:inet_sock_set_state {ports} {{ @state[args->newstate] = count(); }}",
+    "tracepoint:tcp:tcp_retransmit_skb {ports} {{ @retransmitted[args->dport] = count(); }}",
+    "tracepoint:tcp:tcp_destroy_sock {ports} {{ @destroyed = count(); }}",
 )
-"""What our programs are attached to, as bpftrace names it (0.17 cannot attach to them raw)."""
+"""What a person would ask of our tracepoints by bpftrace (0.17 cannot attach to them raw)."""
 
 NOBODY: Final = "no tracer"
 TCPTRACE: Final = "tcptrace"
@@ -54,13 +54,14 @@ def tshark(host: Host, port: int) -> subprocess.Popen[bytes]:
 
 
 def bpftrace(host: Host, port: int) -> subprocess.Popen[bytes]:
-    """One-liners that count what our programs look at, on the same tracepoints. They see all ports."""
-    return _ready(bpftrace_command(), BPFTRACE_ATTACHED)
+    """One-liners on the same tracepoints, with the same filter."""
+    return _ready(bpftrace_command(port), BPFTRACE_ATTACHED)
 
 
-def bpftrace_command() -> list[str]:
+def bpftrace_command(port: int) -> list[str]:
     """In a mount namespace of its own, for tracefs may not be mounted here."""
-    probes = " ".join(f"tracepoint:{name} {{ @[{number}] = count(); }}" for number, name in enumerate(TRACEPOINTS))
+    ports = f"/args->sport == {port} || args->dport == {port}/"
+    probes = " ".join(ONE_LINERS).format(ports=ports)
     mounts = "mount -t debugfs none /sys/kernel/debug 2>/dev/null; mount -t tracefs none /sys/kernel/tracing 2>/dev/null"
     # BEGIN runs before anything is attached; the program of -c is started when all is
     return ["unshare", "--mount", "sh", "-c", f'{mounts}; exec bpftrace -c "/usr/bin/tail -f /proc/version" -e "$0"', probes]

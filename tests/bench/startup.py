@@ -47,7 +47,7 @@ def _attached() -> tuple[float, float]:
 def _bpftrace() -> float:
     """With one-liners on the same tracepoints, until it says that they are attached."""
     began = time.perf_counter()
-    child = subprocess.Popen(bpftrace_command(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    child = subprocess.Popen(bpftrace_command(443), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
     try:
         assert child.stdout is not None
         while BPFTRACE_ATTACHED not in (line := child.stdout.readline()):

@@ -126,6 +126,7 @@ def layout() -> Layout:
 def test_on_this_kernel_all_are_attached(layout: Layout) -> None:
     with loaded(layout) as one:
         assert (one.attached, one.missing) == (list(LOST_WITHOUT), {})
+        assert len(one.typed_fds) == 3 * len(programs.TYPED)
         assert one.losses() == ({}, {})
 
 
@@ -159,19 +160,20 @@ def test_what_runs_per_segment_and_per_read_is_attached_to_typed_tracepoints(lay
 
 
 @pytest.mark.kernel
-def test_a_kernel_that_refuses_typed_programs_gets_raw_ones(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("why", ["no typed tracepoints", "refused"])
+def test_a_kernel_without_typed_tracepoints_is_traced_by_raw_ones(
+    layout: Layout, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(programs, "load_typed", refuse)
+    if why == "refused":
+        monkeypatch.setattr(programs, "load_typed", refuse)
+    else:
+        layout = replace(layout, typed={})
     with loaded(layout) as one:
         assert (one.attached, one.missing, one.typed_fds) == (list(LOST_WITHOUT), {}, [])
-
-
-@pytest.mark.kernel
-def test_so_does_one_that_has_none(layout: Layout) -> None:
-    with loaded(replace(layout, typed={})) as one:
-        assert (one.attached, one.missing, one.typed_fds) == (list(LOST_WITHOUT), {}, [])
+        iterators.Iterator(one.bpf, "tcp").close()
 
 
 @pytest.mark.kernel

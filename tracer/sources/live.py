@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tracer.events.records import Inspected, KernelRecord, Read, Record, Retransmit, Window
+from tracer.events.records import Inspected, KernelRecord, Read, Record, Retransmit, ScanEnded, Window
 from tracer.events.wire import decode
 from tracer.kernel import procfs
 from tracer.kernel.programs import Programs
@@ -80,9 +80,7 @@ class Live:
         if not self._waiting:
             # what a scan saw stands behind the events that it came after
             self._waiting.extend(self._programs.consume())
-            scanned = self._scans.take()
-            self._waiting.extend(scanned)
-            self.scanned = self.scanned or bool(scanned)
+            self._waiting.extend(self._scans.take())
         records: list[Record] = []
         self._take_some(records)
         if self._closing and not self._waiting:
@@ -111,6 +109,7 @@ class Live:
                 self._take_event(decode(one, self._reasons), records)
             else:
                 records.append(one)
+                self.scanned = self.scanned or isinstance(one, ScanEnded)
 
     def _name(self, pid: int, tid: int, ns: int) -> Iterator[Record]:
         """A process and its thread that an event names before any scan has met them."""
