@@ -62,6 +62,14 @@ static __always_inline int emit_from_read(struct bpf_raw_tracepoint_args *ctx, u
 	return take_back(kind);
 }
 
+/* Reads of a closed window make records. */
+static __always_inline void note_window(u64 sk, struct track *t, int closed)
+{
+	if (closed && !t->window_closed)
+		forget_recent(sk);
+	t->window_closed = closed;
+}
+
 int on_emit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 slot = 0;
@@ -89,7 +97,7 @@ int on_emit(struct bpf_raw_tracepoint_args *ctx)
 		r->detail[0] = q.detail[0];
 		r->detail[1] = q.detail[1];
 		if (t && q.kind == RECORD_INSPECTED)
-			t->window_closed = window_closed(&r->sock);
+			note_window(q.sk, t, window_closed(&r->sock));
 		records.ringbuf_submit(r, 0);
 	}
 	if (q.kind == RECORD_DESTROYED)

@@ -38,12 +38,23 @@ struct calibration {
 	u32 reserved;
 };
 
+/* Reads of a connection come many a jiffy, mostly by one thread, and finding its entry is a call. So the rest of a jiffy is
+ * noted here, in a table that is looked into without one, where sockets share places: the latest to settle has it. */
+struct recent {
+	u64 sk; /* 0: of none */
+	u64 jiffies;
+	u64 read;        /* tid << 32 | copied_seq */
+	u64 reserved[5]; /* a cache line: sockets of two CPUs would fight for one */
+};
+
+#define RECENTS 4096
 #define RECORD_SPACING_NS 20000000ULL
 #define LOST_TRACKS RECORD_KINDS /* slots 0 .. RECORD_KINDS-1 count the ring buffer's losses by kind */
 #define LOST_SLOTS (RECORD_KINDS + 1)
 
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 BPF_HASH(tracks, u64, struct track, TRACKS);
+BPF_ARRAY(recents, struct recent, RECENTS);
 BPF_ARRAY(calibrations, struct calibration, 1);
 BPF_ARRAY(lost, u64, LOST_SLOTS);
 BPF_ARRAY(scanned, u64, 1); /* connections that passed the port filter in the scan under way */

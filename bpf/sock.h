@@ -33,14 +33,23 @@
 	})
 
 /* The two programs that run per segment and per read are attached to typed tracepoints where the kernel has them: there a
- * field of an argument is a plain load, which costs a twentieth of a bpf_probe_read_kernel(). TYPED says so; TCP_OF() is the
- * tcp_sock of a sock, whose own fields the verifier lets nobody read through a sock. */
+ * field of an argument is a plain load, while a bpf_probe_read_kernel() is a call, and each call costs as much as twenty loads
+ * where returns are guarded against speculation. TYPED says so; TCP_OF() is the tcp_sock of a sock, whose own fields the
+ * verifier lets nobody read through a sock. With CASTS (Linux 6.2) the verifier takes our word for what something points at,
+ * without a call: the loader makes that cast of a call of CAST_CALL (tracer/kernel/program_run.py). */
 #ifdef TYPED
 #define LOAD(base, type, NAME) (*(type *)((u64)(base) + OFF_##NAME))
 #define TCP_OF(sk) ((u64)bpf_skc_to_tcp_sock((void *)(sk)))
 #else
 #define LOAD(base, type, NAME) ((type)FIELD(base, NAME))
 #define TCP_OF(sk) (sk)
+#endif
+
+#ifdef CASTS
+static u64 (*rdonly_cast)(u64 pointer, u32 type) = (void *)CAST_CALL;
+#define tcp_sk(sk) rdonly_cast(sk, TYPE_TCP_SOCK)
+#else
+#define tcp_sk(sk) TCP_OF(sk)
 #endif
 
 #define BITFIELD(base, NAME) ((FIELD(base, NAME) >> BIT_##NAME) & ((1ULL << BITS_##NAME) - 1))
@@ -307,4 +316,21 @@ static __always_inline struct track *track_of(u64 sk)
 	struct track *t = tracks.lookup(&sk);
 
 	return t ?: new_track(sk);
+}
+
+/* By the kernel's own hash of a connection: typed programs may not calculate with what they know to be a pointer. */
+static __always_inline struct recent *recent_at(u32 hash)
+{
+	u32 slot = hash % RECENTS;
+
+	return recents.lookup(&slot);
+}
+
+/* The next read is to be looked at. */
+static __always_inline void forget_recent(u64 sk)
+{
+	struct recent *recent = recent_at(FIELD(sk, SK_HASH));
+
+	if (recent && recent->sk == sk)
+		recent->jiffies = 0;
 }

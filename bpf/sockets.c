@@ -72,7 +72,7 @@ static __always_inline int write_socket(struct seq_file *seq, u64 sk, struct tra
 	if (t) {
 		t->suspect = interest; /* one that recovered was written once more */
 		t->known = 1;
-		t->window_closed = window_closed(&r.sock);
+		note_window(sk, t, window_closed(&r.sock));
 	}
 	bpf_seq_write(seq, &r, sizeof(r));
 	return 0;

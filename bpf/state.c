@@ -110,6 +110,7 @@ int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 	u64 sk = ctx->args[0];
 	struct track *t = tracks.lookup(&sk);
 
+	forget_recent(sk); /* another may be at its address soon */
 	if (!t)
 		calibrate(sk);
 	else if (t->known)

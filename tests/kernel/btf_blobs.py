@@ -189,6 +189,7 @@ class Kernel:
             "tcp_retransmit_skb": ("const sock *", "const sk_buff *", "int"),
             "tcp_destroy_sock": ("sock *",),
         }
+        self.functions = ["bpf_rdonly_cast"]
 
     def struct(self, path: str) -> Shape:
         """The shape that holds the last member of a path, to change it; the anonymous one, if there it is."""
@@ -212,6 +213,8 @@ class Kernel:
             blob.enum(name, values)
         for name, arguments in self.tracepoints.items():
             blob.tracepoint(name, *map(blob.spelled, arguments))
+        for name in self.functions:
+            blob.add(FUNC, name, blob.prototype(), length=1)
         return blob
 
 
@@ -235,6 +238,7 @@ def debian_6_1() -> Kernel:
     connection = kernel.struct("inet_connection_sock.icsk_rto")
     connection |= {"icsk_keepalive_timer": "timer_list", "icsk_timeout": "long unsigned int"}
     del kernel.enums["sk_rst_reason"]
+    kernel.functions.remove("bpf_rdonly_cast")
     kernel.tracepoints |= {
         "tcp_send_reset": ("const sock *", "const sk_buff *"),
         "tcp_retransmit_skb": ("const sock *", "const sk_buff *"),
@@ -273,6 +277,7 @@ MAINLINE: Shape = {
         "skc_v6_daddr": "in6_addr",
         "skc_v6_rcv_saddr": "in6_addr",
         "(flags)": OneOf(skc_flags="long unsigned int", skc_listener="sock *"),
+        "(hash)": OneOf(skc_hash="u32", skc_u16hashes="u16[2]"),
     },
     "socket_lock_t": {"slock": "u32", "owned": "int"},
     "sock": {
@@ -304,6 +309,15 @@ MAINLINE: Shape = {
         **_each("u8", "keepalive_probes tcp_usec_ts"),
         "linger2": "int",
         "rx_opt": "tcp_options_received",
+    },
+    "tcphdr": {
+        "source": "u16",
+        "dest": "u16",
+        "seq": "u32",
+        "ack_seq": "u32",
+        "res1": "u16:4",
+        "doff": "u16:4",
+        "window": "u16",
     },
     "ns_common": {"stashed": "u64", "inum": "u32"},
     "netns_ipv4": {

@@ -73,8 +73,8 @@ def ask_all(data: bytes) -> list[object]:
         ),
         *map(btf.enum, ("sock_flags", "wide", "none")),
         *map(btf.tracepoint_arguments, ("probe", "none")),
-        *map(btf.has_struct, ("sock", "peer", "none")),
-        btf.has_function("none"),
+        *map(btf.struct_id, ("sock", "peer", "none")),
+        btf.function_id("none"),
     ]
 
 
@@ -108,10 +108,10 @@ def test_all_of_the_sample_is_found() -> None:
         {},
         ["sk_buff *", "u32"],
         None,
-        True,
-        False,
-        False,
-        False,
+        13,
+        None,
+        None,
+        None,
     ]
 
 
@@ -246,10 +246,10 @@ def test_a_forward_declaration_and_an_empty_struct_are_none_of_that_name() -> No
     blob = Blob()
     blob.forward("sock")
     blob.struct("sock", 0)
-    assert not Btf(blob.build()).has_struct("sock")
+    assert Btf(blob.build()).struct_id("sock") is None
     blob.struct("sock", 4, Member("state", blob.integer("u32", 4)))
     btf = Btf(blob.build())
-    assert btf.has_struct("sock") and btf.member("sock.state") == Field(0, 4)
+    assert btf.struct_id("sock") is not None and btf.member("sock.state") == Field(0, 4)
 
 
 def test_a_union_typedef_or_function_of_the_name_is_no_struct() -> None:
@@ -259,8 +259,8 @@ def test_a_union_typedef_or_function_of_the_name_is_no_struct() -> None:
     blob.typedef("sock", u32)
     blob.add(12, "sock", blob.prototype(), length=1)
     btf = Btf(blob.build())
-    assert not btf.has_struct("sock") and btf.member("sock.state") is None
-    assert btf.has_function("sock")
+    assert btf.struct_id("sock") is None and btf.member("sock.state") is None
+    assert btf.function_id("sock") is not None
 
 
 def test_what_the_kernel_lacks_is_none() -> None:
@@ -270,7 +270,7 @@ def test_what_the_kernel_lacks_is_none() -> None:
     assert btf.member("sock.state.more") is None
     assert btf.member("sock_flags.SOCK_DEAD") is None
     assert btf.enum("sock") == {} and btf.tracepoint_arguments("sock") is None
-    assert not btf.has_function("sock")
+    assert btf.function_id("sock") is None
 
 
 def test_names_expected_together_are_those_asked_for_one_by_one() -> None:
@@ -279,7 +279,7 @@ def test_names_expected_together_are_those_asked_for_one_by_one() -> None:
     assert btf.member("sock.state") == Field(0, 1)
     assert btf.enum("wide") == {1: "A", 1 << 40: "B"}
     assert btf.tracepoint_arguments("probe") == ["sk_buff *", "u32"]
-    assert not btf.has_struct("none")
+    assert btf.struct_id("none") is None
 
 
 def test_arguments_are_spelled_without_qualifiers_and_tags() -> None:
@@ -448,7 +448,7 @@ def test_any_graph_of_types_is_refused_or_read(data: bytes) -> None:
 def test_a_name_without_types_is_nobodys() -> None:
     blob = Blob()
     blob.name("sock")
-    assert not Btf(blob.build()).has_struct("sock")
+    assert Btf(blob.build()).struct_id("sock") is None
 
 
 def test_void_has_no_size() -> None:
@@ -584,7 +584,7 @@ def test_the_running_kernel_resolves(witness: Witness) -> None:
 def test_a_saved_blob_loads_and_one_that_is_none_does_not(tmp_path: Path) -> None:
     saved = tmp_path / "vmlinux"
     saved.write_bytes(Kernel().blob().build())
-    assert Btf.load(saved).has_struct("tcp_sock")
+    assert Btf.load(saved).struct_id("tcp_sock") is not None
     saved.write_bytes(b"\x7fELF" + bytes(60))
     with pytest.raises(BtfError, match="byte order"):
         Btf.load(saved)

@@ -70,6 +70,22 @@ def test_each_kernel_lacks_what_its_version_lacks(kernel: Callable[[], Kernel], 
         assert (f"SIZE_{member.name}" in layout.defines) == (member.name not in missing)
 
 
+def test_since_6_2_programs_may_cast() -> None:
+    types = Btf(Kernel().blob().build())
+    layout = layouts.resolve(types)
+    assert layout.cast_id == types.function_id("bpf_rdonly_cast") is not None
+    assert layout.defines["TYPE_TCP_SOCK"] == str(types.struct_id("tcp_sock"))
+    assert layout.defines["TYPE_TCPHDR"] == str(types.struct_id("tcphdr"))
+    assert resolve(debian_6_1()).cast_id is None
+
+
+def test_without_what_to_cast_to_there_are_no_casts() -> None:
+    kernel = Kernel()
+    del kernel.structs["tcphdr"]
+    layout = resolve(kernel)
+    assert layout.cast_id is None and not any(name.startswith("TYPE_") for name in layout.defines)
+
+
 def test_offsets_and_sizes_are_those_of_the_kernel() -> None:
     blob = Kernel().blob()
     defines = layouts.resolve(Btf(blob.build())).defines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tracer.kernel.btf import Btf
 from tracer.kernel.checks import Missing
 from tracer.kernel.layouts import Layout
 from tracer.kernel.namespaces import entered
+from tracer.kernel.program_run import CAST_CALL, load_typed, with_casts
 from tracer.kernel.programs import LOST_WITHOUT, Options, Programs, compiler_flags, port_condition
 
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own, of itself
@@ -153,10 +155,52 @@ def test_a_tracepoint_that_the_kernel_turns_out_not_to_have_costs_only_what_it_s
         assert one.missing["frobnicated"].lost == "frobs are not seen"
 
 
+def instruction(opcode: int, registers: int, offset: int, immediate: int) -> bytes:
+    """One of struct bpf_insn."""
+    return struct.pack("<BBhi", opcode, registers, offset, immediate)
+
+
+def test_only_calls_of_a_cast_become_calls_of_the_kernels_function() -> None:
+    move, helper, leave = instruction(0xBF, 0x16, 0, 0), instruction(0x85, 0, 0, 113), instruction(0x95, 0, 0, 0)
+    number = instruction(0x18, 0, 0, CAST_CALL) + instruction(0, 0, 0, 0)  # a constant that happens to be the same
+    cast, call = instruction(0x85, 0, 0, CAST_CALL), instruction(0x85, 0x20, 0, 4711)
+    assert with_casts(move + helper + cast + number + cast + leave, 4711) == move + helper + call + number + call + leave
+
+
 @pytest.mark.kernel
-def test_what_runs_per_segment_and_per_read_is_attached_to_typed_tracepoints(layout: Layout) -> None:
+def test_what_runs_per_segment_and_per_read_costs_least_where_the_kernel_takes_it(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(name: str, code: bytes, btf_id: int, cast_id: int | None) -> int:
+        asked.append((name, cast_id))
+        return load_typed(name, code, btf_id, cast_id)
+
+    monkeypatch.setattr(programs, "load_typed", ask)
     with loaded(layout) as one:
         assert len(one.typed_fds) == 3 * len(programs.TYPED)
+        assert asked == [(name, layout.cast_id) for tp in programs.TYPED for name in ("on_emit", f"on_{tp}")]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("why", ["no casts", "refused"])
+def test_a_kernel_without_casts_is_traced_by_typed_tracepoints(
+    layout: Layout, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, code: bytes, btf_id: int, cast_id: int | None) -> int:
+        if cast_id is not None:
+            raise OSError(13, "Permission denied")
+        return load_typed(name, code, btf_id)
+
+    if why == "refused":
+        monkeypatch.setattr(programs, "load_typed", refuse)
+    else:
+        layout = replace(layout, cast_id=None)
+    with loaded(layout) as one:
+        assert (one.attached, one.missing) == (list(LOST_WITHOUT), {})
+        assert len(one.typed_fds) == 3 * len(programs.TYPED)
+        iterators.Iterator(one.bpf, "tcp").close()
 
 
 @pytest.mark.kernel

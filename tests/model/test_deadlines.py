@@ -103,6 +103,19 @@ class TestPersist:
         assert (forecast.outcome, forecast.by) == ("timeout", "persist")
         assert ticks(forecast.at_ns) == 547 * 8**3 - NOW + 59 * 8**3
 
+    @pytest.mark.parametrize(("heard_s", "silent"), [(3.4, True), (1.7, False)])
+    def test_when_probes_come_no_less_often_any_more_the_last_answer_tells(self, heard_s: float, silent: bool) -> None:
+        # the latest was sent 0.1 s ago; with retries2 at 3 the one before may have come 0.8 or 1.6 s earlier
+        found = peer_closed(
+            START,
+            retries2=3,
+            backoff=3,
+            probes_out=2 if silent else 1,
+            write_expires=NOW + HZ * 3 // 2,
+            rcv_tstamp=NOW - round(heard_s * HZ),
+        )
+        assert (deadlines.forecast(found, START, HZ) is not None) == silent
+
     def test_a_user_timeout_ends_it_though_probes_are_answered(self) -> None:
         # the first probe was due 4 s ago, at 249000; 30 s (7500) from there. Probes at 250051, 250152, 250360, 250768, 251584,
         # 253248; the next after 3200 jiffies, which is no more than is left, at 256512, is 7512 after the first

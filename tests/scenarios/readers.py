@@ -100,6 +100,40 @@ def peeked_at_by_one_and_read_by_another(lab: Lab) -> Truth:
 
 
 @scenario
+def read_in_a_burst_and_peeked_at_by_another(lab: Lab) -> Truth:
+    """The child reads hundreds of times within a jiffy, of which most are only noted aside; then the parent looks."""
+    client, server = _two(lab)
+    client.do("s.send(b'hello' * 400)")
+    child = lab.forked(server, "for _ in range(390): s.recv(5)")
+    server.begin("for _ in range(60): s.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT); time.sleep(0.1)", "peeker")
+    client.do("time.sleep(0.2)")
+    fill(client)
+    lab.stalled(lab.port)
+    return Truth(lab.port, slow=Slow("local", child), forecast=CONDITIONAL, check=owned_by(child))
+
+
+@scenario
+def read_in_a_burst_and_handed_on(lab: Lab) -> Truth:
+    """One thread reads hundreds of times within a jiffy, then at once another some: that one is the reader."""
+    client, server = _two(lab)
+    client.do("s.send(b'hello' * 400)")
+    server.do("""
+turn = threading.Event(); done = threading.Event()
+def first():
+    for _ in range(300): s.recv(5)
+    turn.set(); done.wait()
+def second():
+    turn.wait()
+    for _ in range(20): s.recv(5)
+threading.Thread(target=first, daemon=True).start()
+""")
+    tid = server.do("second(); answer = threading.get_native_id()", "worker-2")
+    fill(client)
+    lab.stalled(lab.port)
+    return Truth(lab.port, slow=Slow("local", server.pid, tid), forecast=CONDITIONAL)
+
+
+@scenario
 def spliced(lab: Lab) -> Truth:
     """A thread moves the data into a pipe, which the kernel reads for it."""
     client, server = _two(lab)

@@ -85,13 +85,13 @@ class Btf:
         first_byte, bit = divmod(offset, 8)
         return Field(first_byte, (bit + bits + 7) // 8, bit, bits)
 
-    def has_struct(self, name: str) -> bool:
-        """Whether there is a `struct name` with members."""
-        return self._named(name, _STRUCT) is not None
+    def struct_id(self, name: str) -> int | None:
+        """The id of `struct name` with members; None if there is none."""
+        return self._named(name, _STRUCT)
 
-    def has_function(self, name: str) -> bool:
-        """Whether the kernel has a function of that name."""
-        return self._named(name, _FUNC) is not None
+    def function_id(self, name: str) -> int | None:
+        """The id of the kernel's function of that name; None if there is none."""
+        return self._named(name, _FUNC)
 
     def enum(self, name: str) -> dict[int, str]:
         """The enumerators of `enum name` by value; empty if there is no such enum."""

@@ -153,7 +153,7 @@ def _of_btf() -> list[Check]:
         told = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
         checks.append(Check(f"tracepoint {name}", told))
     for target in ("tcp", "task_file"):
-        if types.has_struct(f"bpf_iter__{target}"):
+        if types.struct_id(f"bpf_iter__{target}") is not None:
             checks.append(Check(f"iterator {target}", Ok()))
         else:
             why, fix = f"the kernel has no {target} iterator", "it needs Linux 5.11 or later with CONFIG_BPF_SYSCALL=y"

@@ -39,6 +39,7 @@ MEMBERS: Final = (
     _member("V6_DADDR", "sock.__sk_common.skc_v6_daddr", lost="IPv6 addresses"),
     _member("V6_RCV_SADDR", "sock.__sk_common.skc_v6_rcv_saddr", lost="IPv6 addresses"),
     _member("SK_FLAGS", "sock.__sk_common.skc_flags"),
+    _member("SK_HASH", "sock.__sk_common.skc_hash"),
     # sock
     _member("SK_SHUTDOWN", "sock.sk_shutdown"),  # a bitfield up to 5.9
     _member("SK_ERR", "sock.sk_err"),
@@ -129,6 +130,9 @@ MEMBERS: Final = (
     ),
 )
 
+CAST_TO: Final = ("tcp_sock", "tcphdr")
+"""Structs that programs cast to by their BTF id; in bpf/ they are TYPE_NAME."""
+
 ENUMERATORS: Final[Mapping[str, tuple[str, ...]]] = {"sock_flags": ("SOCK_DEAD", "SOCK_KEEPOPEN", "SOCK_LINGER")}
 """Enumerators that bpf/ needs, by enum; there they are FLAG_NAME."""
 
@@ -153,7 +157,8 @@ class Layout:
 
     `defines`: C macros and their values. `missing`: optional fields that this kernel lacks, with what is lost. `reasons`:
     the names of enum sk_rst_reason by value, without their prefix. `tracepoints`: whether each can be attached to.
-    `typed`: the BTF ids of those among them that can be attached to as typed ones.
+    `typed`: the BTF ids of those among them that can be attached to as typed ones. `cast_id`: that of the function by which
+    a program casts a pointer, since 6.2; None before.
     """
 
     defines: Mapping[str, str]
@@ -161,6 +166,7 @@ class Layout:
     reasons: Mapping[int, str]
     tracepoints: Mapping[str, Ok | Missing]
     typed: Mapping[str, int] = field(default_factory=dict)
+    cast_id: int | None = None
 
 
 def resolve(btf: Btf) -> Layout:
@@ -192,7 +198,11 @@ def resolve(btf: Btf) -> Layout:
         defines["RETRANSMIT_HAS_ERR"] = "1"
     reasons = {value: name.removeprefix("SK_RST_REASON_") for value, name in btf.enum("sk_rst_reason").items()}
     typed = {name: found for name in tracepoints if (found := btf.tracepoint_id(name)) is not None}
-    return Layout(defines, missing, reasons, tracepoints, typed)
+    types = {f"TYPE_{name.upper()}": btf.struct_id(name) for name in CAST_TO}
+    cast_id = btf.function_id("bpf_rdonly_cast") if None not in types.values() else None
+    if cast_id is not None:
+        defines |= {name: str(found) for name, found in types.items()}
+    return Layout(defines, missing, reasons, tracepoints, typed, cast_id)
 
 
 def check_tracepoint(btf: Btf, name: str) -> Ok | Missing:
@@ -215,7 +225,9 @@ def _arguments(btf: Btf, name: str) -> tuple[str, ...] | None:
 
 def _names() -> set[str]:
     structs = {path.split(".")[0] for member in MEMBERS for path in member.paths}
-    return structs | {f"btf_trace_{name}" for name in TRACEPOINTS} | {*ENUMERATORS, "sk_rst_reason"}
+    return (
+        structs | {f"btf_trace_{name}" for name in TRACEPOINTS} | {*ENUMERATORS, "sk_rst_reason", *CAST_TO, "bpf_rdonly_cast"}
+    )
 
 
 def _first(btf: Btf, paths: tuple[str, ...]) -> Field | None:

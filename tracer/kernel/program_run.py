@@ -9,7 +9,11 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import platform
+import struct
 from typing import Final
+
+CAST_CALL: Final = 0x7FF00001
+"""Stands in a compiled program for bpf_rdonly_cast(); no helper has that number."""
 
 _BPF_PROG_LOAD: Final = 5
 _BPF_PROG_TEST_RUN: Final = 10
@@ -17,6 +21,9 @@ _BPF_RAW_TRACEPOINT_OPEN: Final = 17
 _BPF_PROG_TYPE_TRACING: Final = 26
 _BPF_TRACE_RAW_TP: Final = 23
 _INSTRUCTION: Final = 8
+_CODE: Final = struct.Struct("<BBhi")
+_CALL: Final = 0x85
+_PSEUDO_KFUNC_CALL: Final = 2
 _LONGEST_NAME: Final = 15
 _SYSCALLS: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351, "loongarch64": 280}
 
@@ -83,8 +90,27 @@ def run_raw_tracepoint(program_fd: int, argument: int) -> int | None:
     return int(run.retval)
 
 
-def load_typed(name: str, code: bytes, btf_id: int) -> int:
-    """A descriptor of the program, loaded for the tracepoint whose btf_trace_… has that id. Raises OSError."""
+def with_casts(code: bytes, cast_id: int) -> bytes:
+    """The program with its calls of CAST_CALL made calls of the kernel's function of that BTF id.
+
+    bcc's C has no way to write them, and the kernel puts a move in the place of each. (struct bpf_insn: the opcode, two
+    registers, an offset, and what is called.)
+    """
+    instructions = bytearray(code)
+    for at in range(0, len(code), _INSTRUCTION):
+        opcode, registers, offset, called = _CODE.unpack_from(code, at)
+        if opcode == _CALL and called == CAST_CALL:
+            _CODE.pack_into(instructions, at, opcode, registers & 0x0F | _PSEUDO_KFUNC_CALL << 4, offset, cast_id)
+    return bytes(instructions)
+
+
+def load_typed(name: str, code: bytes, btf_id: int, cast_id: int | None = None) -> int:
+    """A descriptor of the program, loaded for the tracepoint whose btf_trace_… has that id; with `cast_id` it may have casts.
+
+    Raises OSError.
+    """
+    if cast_id is not None:
+        code = with_casts(code, cast_id)
     instructions, gpl = ct.create_string_buffer(code), ct.create_string_buffer(b"GPL")
     load = _Load(
         prog_type=_BPF_PROG_TYPE_TRACING,

@@ -6,6 +6,7 @@ import ctypes as ct
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from tracer.errors import TcptraceError
 from tracer.events.wire import KIND_NAMES
 from tracer.kernel.checks import Missing
 from tracer.kernel.layouts import Layout
-from tracer.kernel.program_run import attach_typed, load_typed, run_raw_tracepoint
+from tracer.kernel.program_run import CAST_CALL, attach_typed, load_typed, run_raw_tracepoint
 
 SOURCES: Final = (
     "records.h",
@@ -130,10 +131,11 @@ def port_condition(ports: Iterable[range]) -> str:
     return f"({'||'.join(terms)})" if terms else "1"
 
 
-def compiler_flags(layout: Layout, options: Options, directory: Path, *, typed: bool = False) -> list[str]:
+def compiler_flags(layout: Layout, options: Options, directory: Path, *, typed: bool = False, casts: bool = False) -> list[str]:
     """What clang is told: where the stubs are, the kernel's offsets, the user's filter."""
-    # -g0: bcc asks for debug information, which costs an eighth of the compiler's time and serves nobody here
-    flags = ["-I" + str(directory / "stubs" / "include"), "-Wno-everything", "-g0"]
+    # bcc asks for debug information, which serves nobody here, and has LLVM optimise once more after clang did:
+    # without the one and the other's first pass the compiler takes a third less
+    flags = ["-I" + str(directory / "stubs" / "include"), "-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes"]
     defines = {
         **layout.defines,
         "PORT_MATCHES(p)": port_condition(options.ports),
@@ -144,6 +146,8 @@ def compiler_flags(layout: Layout, options: Options, directory: Path, *, typed: 
         defines["PORT_FILTER"] = "1"
     if typed:
         defines["TYPED"] = "1"
+    if casts:
+        defines |= {"CASTS": "1", "CAST_CALL": str(CAST_CALL)}
     if options.everything:
         defines["EVERYTHING"] = "1"
     return flags + [f"-D{name}={value}" for name, value in defines.items()]
@@ -156,14 +160,8 @@ def load(layout: Layout, options: Options, directory: Path, absent: Mapping[str,
     LOST_WITHOUT says.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(directory / "stubs")
-    wanted = {name: layout.typed[name] for name in TYPED if name in layout.typed and name not in absent}
     try:
-        try:
-            programs = _load(layout, options, directory, wanted)
-        except Exception:
-            if not wanted:
-                raise
-            programs = _load(layout, options, directory, {})  # dearer, and no other
+        programs = _load_cheapest(layout, options, directory, absent)
         programs.bpf["records"].open_ring_buffer(programs.collect)
     except Exception as error:
         raise TcptraceError(
@@ -197,7 +195,19 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str, int]) -> Programs:
+def _load_cheapest(layout: Layout, options: Options, directory: Path, absent: Mapping[str, Missing]) -> Programs:
+    """Of the forms that the programs have, which tell the same, the one that costs least where the kernel takes it."""
+    typed = {name: layout.typed[name] for name in TYPED if name in layout.typed and name not in absent}
+    if typed and layout.cast_id is not None:
+        with suppress(Exception):
+            return _load(layout, options, directory, typed, layout.cast_id)
+    if typed:
+        with suppress(Exception):
+            return _load(layout, options, directory, typed)
+    return _load(layout, options, directory, {})
+
+
+def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str, int], cast_id: int | None = None) -> Programs:
     """Compiles, and loads all but what is attached to raw tracepoints; those named in `typed` are attached already."""
     from bcc import BPF
 
@@ -205,7 +215,9 @@ def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str,
         def _trace_autoload(self) -> None:
             """bcc would look for programs to attach by their names, and reads all of kallsyms for it: 50 ms."""
 
-    bpf = Bpf(text=source(directory), cflags=compiler_flags(layout, options, directory, typed=bool(typed)))
+    bpf = Bpf(
+        text=source(directory), cflags=compiler_flags(layout, options, directory, typed=bool(typed), casts=cast_id is not None)
+    )
     programs = Programs(bpf)
     try:
         emit = bpf.load_func("on_emit", BPF.RAW_TRACEPOINT)
@@ -214,18 +226,18 @@ def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str,
         for table in {"tails", *TYPED.values()} - {TYPED[name] for name in typed}:
             bpf[table][0] = ct.c_int(emit.fd)
         for name, btf_id in typed.items():
-            _attach_typed(programs, name, btf_id)
+            _attach_typed(programs, name, btf_id, cast_id)
     except BaseException:
         programs.close()
         raise
     return programs
 
 
-def _attach_typed(programs: Programs, name: str, btf_id: int) -> None:
+def _attach_typed(programs: Programs, name: str, btf_id: int, cast_id: int | None) -> None:
     # a program may only go on as one of the same type and tracepoint, so each has an on_emit() of its own
     bpf = programs.bpf
     for function in ("on_emit", f"on_{name}"):
-        programs.typed_fds.append(load_typed(function, bpf.dump_func(function.encode()), btf_id))
+        programs.typed_fds.append(load_typed(function, bpf.dump_func(function.encode()), btf_id, cast_id))
     bpf[TYPED[name]][0] = ct.c_int(programs.typed_fds[-2])
     programs.typed_fds.append(attach_typed(programs.typed_fds[-1]))
     programs.attached.append(name)

@@ -101,6 +101,10 @@ def probe_unanswered(sock: SockState, hz: int) -> bool:
         interval = timers.probe_interval(sock, sock.backoff, hz)
         before = timers.probe_interval(sock, max(0, sock.backoff - 1), hz)
         waited = interval - timers.until(sock, sock.write_expires)
+        # when the interval grows no more the one before may have been as long; the oldest that went unanswered was sent
+        # within an interval, which the wheel makes an eighth longer, after the last answer
+        if timers.since(sock, sock.rcv_tstamp) - interval - interval // 8 >= max(sock.rto, hz):
+            return True
     else:
         before = sock.keepalive_intvl
         waited = before - timers.until(sock, sock.keepalive_expires)
