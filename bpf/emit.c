@@ -92,7 +92,7 @@ int on_emit(struct bpf_raw_tracepoint_args *ctx)
 	if (r) {
 		__builtin_memset(r, 0, sizeof(*r));
 		begin(&r->record, q.kind, sizeof(*r));
-		read_sock(q.sk, &r->sock, t);
+		read_sock(0, q.sk, &r->sock, t);
 		read_actor(&r->actor, &r->sock);
 		r->detail[0] = q.detail[0];
 		r->detail[1] = q.detail[1];

@@ -32,7 +32,7 @@ BPF_ITER(task_file)
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
-	sk = FIELD(socket, SOCKET_SK);
+	sk = LOAD(socket, u64, SOCKET_SK);
 	if (!sk)
 		return 0;
 	t = tracks.lookup(&sk);
@@ -42,14 +42,14 @@ BPF_ITER(task_file)
 	if (!t->suspect)
 		return 0;
 #endif
-	leader = FIELD(task, TASK_GROUP_LEADER);
+	leader = LOAD(task, u64, TASK_GROUP_LEADER);
 	begin(&r.record, RECORD_OWNER, sizeof(r));
 	r.sk = sk;
-	r.tgid = FIELD(task, TASK_TGID);
+	r.tgid = LOAD(task, u32, TASK_TGID);
 	r.fd = ctx->fd;
-	r.netns = FIELD(FIELD(sk, NET), NET_INUM);
+	r.netns = LOAD(LOAD(sk, u64, NET), u32, NET_INUM);
 #ifdef OFF_TASK_START_BOOTTIME
-	r.start_ns = FIELD(leader, TASK_START_BOOTTIME);
+	r.start_ns = LOAD(leader, u64, TASK_START_BOOTTIME);
 #endif
 	bpf_probe_read_kernel(r.comm, sizeof(r.comm), (void *)(leader + OFF_TASK_COMM));
 	bpf_seq_write(seq, &r, sizeof(r));

@@ -38,9 +38,11 @@
  * verifier lets nobody read through a sock. With CASTS (Linux 6.2) the verifier takes our word for what something points at,
  * without a call: the loader makes that cast of a call of CAST_CALL (tracer/kernel/program_run.py). */
 #ifdef TYPED
+#define PLAIN 1
 #define LOAD(base, type, NAME) (*(type *)((u64)(base) + OFF_##NAME))
 #define TCP_OF(sk) ((u64)bpf_skc_to_tcp_sock((void *)(sk)))
 #else
+#define PLAIN 0
 #define LOAD(base, type, NAME) ((type)FIELD(base, NAME))
 #define TCP_OF(sk) (sk)
 #endif
@@ -116,162 +118,6 @@ static __always_inline int is_tcp(u64 sk)
 #else
 	return 1;
 #endif
-}
-
-static __always_inline void read_address(u64 sk, u16 family, u8 *local, u8 *peer)
-{
-	if (family == AF_INET) {
-		local[10] = local[11] = peer[10] = peer[11] = 0xff;
-		bpf_probe_read_kernel(local + 12, 4, (void *)(sk + OFF_RCV_SADDR));
-		bpf_probe_read_kernel(peer + 12, 4, (void *)(sk + OFF_DADDR));
-		return;
-	}
-#ifdef OFF_V6_RCV_SADDR
-	bpf_probe_read_kernel(local, 16, (void *)(sk + OFF_V6_RCV_SADDR));
-	bpf_probe_read_kernel(peer, 16, (void *)(sk + OFF_V6_DADDR));
-#endif
-}
-
-/* What sock_common has: all there is in a TIME_WAIT or NEW_SYN_RECV socket. Returns struct net. */
-static __always_inline u64 read_common(u64 sk, struct sock_state *s)
-{
-	u64 net = FIELD(sk, NET);
-
-	s->sk = sk;
-	s->family = FIELD(sk, FAMILY);
-	s->state = FIELD(sk, STATE);
-	s->local_port = FIELD(sk, NUM);
-	s->peer_port = bpf_ntohs((u16)FIELD(sk, DPORT));
-	s->netns = FIELD(net, NET_INUM);
-	read_address(sk, s->family, s->local_addr, s->peer_addr);
-	return net;
-}
-
-/* The bucket that a timer is in (TIMER_ARRAYSHIFT, kernel/time/timer.c), of which each level of the wheel has 64. */
-static __always_inline u8 timer_level(u64 timer)
-{
-	return (u32)FIELD(timer, TIMER_FLAGS) >> 22 >> 6;
-}
-
-static __always_inline void read_timers(u64 sk, struct sock_state *s)
-{
-	u64 keepalive = sk + OFF_KEEPALIVE_TIMER;
-
-	s->jiffies = bpf_jiffies64();
-#ifdef OFF_ICSK_TIMEOUT
-	s->write_expires = FIELD(sk, ICSK_TIMEOUT);
-#else
-	s->write_expires = FIELD(sk + OFF_WRITE_TIMER, TIMER_EXPIRES);
-#endif
-	if (FIELD(keepalive, TIMER_PPREV))
-		s->keepalive_expires = FIELD(keepalive, TIMER_EXPIRES);
-	s->timer_levels = timer_level(sk + OFF_WRITE_TIMER) | timer_level(keepalive) << 4;
-	s->pending = FIELD(sk, ICSK_PENDING);
-	s->backoff = FIELD(sk, ICSK_BACKOFF);
-	s->retransmits = FIELD(sk, ICSK_RETRANSMITS);
-	s->probes_out = FIELD(sk, ICSK_PROBES_OUT);
-	s->rto = FIELD(sk, ICSK_RTO);
-#ifdef OFF_ICSK_RTO_MAX
-	s->rto_max = FIELD(sk, ICSK_RTO_MAX);
-#endif
-	s->user_timeout = FIELD(sk, ICSK_USER_TIMEOUT);
-#ifdef OFF_ICSK_PROBES_TSTAMP
-	s->probes_tstamp = FIELD(sk, ICSK_PROBES_TSTAMP);
-#endif
-	s->retrans_stamp = FIELD(sk, RETRANS_STAMP);
-	s->rcv_tstamp = FIELD(sk, RCV_TSTAMP);
-	s->lrcvtime = FIELD(sk, ICSK_LRCVTIME);
-	s->lsndtime = FIELD(sk, LSNDTIME);
-}
-
-/* The socket's own settings, and its namespace's where it has none (tcp_keepalive_time() and its like in net/tcp.h). */
-static __always_inline void read_settings(u64 sk, u64 net, struct sock_state *s)
-{
-	s->keepalive_time = FIELD(sk, KEEPALIVE_TIME) ?: FIELD(net, SYSCTL_KEEPALIVE_TIME);
-	s->keepalive_intvl = FIELD(sk, KEEPALIVE_INTVL) ?: FIELD(net, SYSCTL_KEEPALIVE_INTVL);
-	s->keepalive_probes = FIELD(sk, KEEPALIVE_PROBES) ?: FIELD(net, SYSCTL_KEEPALIVE_PROBES);
-	s->retries2 = FIELD(net, SYSCTL_RETRIES2);
-	s->orphan_retries = FIELD(net, SYSCTL_ORPHAN_RETRIES);
-	s->syn_retries = FIELD(sk, ICSK_SYN_RETRIES) ?: FIELD(net, SYSCTL_SYN_RETRIES);
-#ifdef OFF_SYSCTL_SYN_LINEAR_TIMEOUTS
-	s->syn_linear_timeouts = FIELD(net, SYSCTL_SYN_LINEAR_TIMEOUTS);
-#endif
-	s->fin_timeout = FIELD(net, SYSCTL_FIN_TIMEOUT);
-	s->linger2 = FIELD(sk, LINGER2);
-#ifdef OFF_SK_LINGERTIME
-	s->lingertime = FIELD(sk, SK_LINGERTIME);
-#endif
-}
-
-static __always_inline u32 read_flags(u64 sk)
-{
-	u64 kernel = FIELD(sk, SK_FLAGS);
-	u32 flags = 0;
-
-	if (kernel & (1ULL << FLAG_SOCK_DEAD))
-		flags |= SOCK_STATE_DEAD;
-	else if (!FIELD(sk, SK_SOCKET))
-		flags |= SOCK_STATE_UNACCEPTED;
-	if (kernel & (1ULL << FLAG_SOCK_KEEPOPEN))
-		flags |= SOCK_STATE_KEEPOPEN;
-	if (kernel & (1ULL << FLAG_SOCK_LINGER))
-		flags |= SOCK_STATE_LINGER;
-	if (FIELD(sk, SK_LOCK_OWNED))
-		flags |= SOCK_STATE_OWNED;
-#ifdef OFF_USEC_TS
-	if (BITFIELD(sk, USEC_TS))
-		flags |= SOCK_STATE_USEC_TS;
-#endif
-	return flags;
-}
-
-static __always_inline void read_queues(u64 sk, struct sock_state *s)
-{
-	s->rcv_nxt = FIELD(sk, RCV_NXT);
-	s->copied_seq = FIELD(sk, COPIED_SEQ);
-	s->rcv_wup = FIELD(sk, RCV_WUP);
-	s->rcv_wnd = FIELD(sk, RCV_WND);
-	s->write_seq = FIELD(sk, WRITE_SEQ);
-	s->snd_una = FIELD(sk, SND_UNA);
-	s->snd_nxt = FIELD(sk, SND_NXT);
-	s->snd_wnd = FIELD(sk, SND_WND);
-	s->max_window = FIELD(sk, MAX_WINDOW);
-	s->packets_out = FIELD(sk, PACKETS_OUT);
-	s->rcvbuf = FIELD(sk, SK_RCVBUF);
-	s->sndbuf = FIELD(sk, SK_SNDBUF);
-	s->mss = FIELD(sk, MSS_CACHE);
-	s->srtt_us = FIELD(sk, SRTT_US);
-}
-
-static __always_inline int window_closed(const struct sock_state *s)
-{
-	return (s32)(s->rcv_wup + s->rcv_wnd - s->rcv_nxt) <= 0;
-}
-
-/* A full socket, whole. `s` must be zero. */
-static __always_inline void read_sock(u64 sk, struct sock_state *s, const struct track *t)
-{
-	u64 net = read_common(sk, s);
-
-	s->local_port = local_port(sk);
-	s->shutdown = BITFIELD(sk, SK_SHUTDOWN);
-	s->err = FIELD(sk, SK_ERR);
-	s->flags = read_flags(sk);
-	read_queues(sk, s);
-	read_timers(sk, s);
-	read_settings(sk, net, s);
-	if (t) {
-		s->established_ns = t->established_ns;
-		s->read_ns = t->read_ns;
-		s->reader_tgid = t->reader_tgid;
-		s->reader_tid = t->reader_tid;
-		s->creator_tgid = t->creator_tgid;
-		s->creator_tid = t->creator_tid;
-		s->opened_by = t->opened_by;
-		s->readers = t->streak < SETTLED ? t->readers : 1;
-		if (t->several && t->streak < SETTLED)
-			s->flags |= SOCK_STATE_SEVERAL;
-	}
 }
 
 /* A kernel thread acts for others: it closes what was in flight between processes, it reads for the kernel's own clients. */

@@ -57,7 +57,7 @@ static __always_inline int write_listener(struct seq_file *seq, u64 sk)
 	r.netns = FIELD(FIELD(sk, NET), NET_INUM);
 	r.backlog = FIELD(sk, SK_ACK_BACKLOG);
 	r.max_backlog = FIELD(sk, SK_MAX_ACK_BACKLOG);
-	read_address(sk, r.family, r.addr, peer);
+	read_address(0, sk, r.family, r.addr, peer);
 	bpf_seq_write(seq, &r, sizeof(r));
 	return 0;
 }
@@ -66,9 +66,13 @@ static __always_inline int write_listener(struct seq_file *seq, u64 sk)
 static __always_inline int write_socket(struct seq_file *seq, u64 sk, struct track *t, int interest)
 {
 	struct socket_record r = {};
+	u64 tp = TCP_OF(sk);
 
+	if (!tp)
+		return 0;
 	begin(&r.record, RECORD_SOCKET, sizeof(r));
-	read_sock(sk, &r.sock, t);
+	read_sock(PLAIN, tp, &r.sock, t);
+	r.sock.sk = sk;
 	if (t) {
 		t->suspect = interest; /* one that recovered was written once more */
 		t->known = 1;

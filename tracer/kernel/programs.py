@@ -21,6 +21,7 @@ SOURCES: Final = (
     "records.h",
     "maps.h",
     "sock.h",
+    "sock_state.h",
     "emit.c",
     "reset.c",
     "window.c",
@@ -225,6 +226,9 @@ def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str,
         # the first program put in decides what type the others of a table are
         for table in {"tails", *TYPED.values()} - {TYPED[name] for name in typed}:
             bpf[table][0] = ct.c_int(emit.fd)
+        if typed:
+            for target in ("tcp", "task_file"):  # of the same form: where they are refused, so are all
+                bpf.load_func(f"bpf_iter__{target}", BPF.TRACING)
         for name, btf_id in typed.items():
             _attach_typed(programs, name, btf_id, cast_id)
     except BaseException:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from tracer.events.records import (
@@ -25,6 +27,7 @@ from tracer.kernel.programs import Programs
 OWNERS_EVERY_NS: Final = 5_000_000_000
 """Descriptors are passed on and closed without an event, so holders grow old."""
 THREADS_AT_MOST: Final = 1000
+_NOBODY: Final[frozenset[int]] = frozenset()
 
 
 class Scanner:
@@ -36,7 +39,7 @@ class Scanner:
         self._sockets = iterators.Iterator(programs.bpf, "tcp")
         self._owners = iterators.Iterator(programs.bpf, "task_file")
         self._processes = procfs.Processes()
-        self._holders: dict[int, set[int]] = {}
+        self._holders: dict[int, frozenset[int]] = {}
         self._owners_ns = 0
         self.walked_s = 0.0
         """CPU time that the last scan took to walk over all sockets, of interest or not."""
@@ -49,6 +52,11 @@ class Scanner:
 
     def scan(self) -> list[Record]:
         """Everything of interest on this host, now."""
+        # nothing of a scan is garbage yet, and with many sockets looking for some takes a fifth of the time
+        with _no_garbage():
+            return self._scan()
+
+    def _scan(self) -> list[Record]:
         sockets: list[Record] = []
         records: list[Record] = []
         socks = self._scan_sockets(sockets)
@@ -95,20 +103,31 @@ class Scanner:
         if now - self._owners_ns < OWNERS_EVERY_NS and all(sock.sk in self._holders for sock in socks):
             return
         self._owners_ns = now
-        self._holders = {sock.sk: set() for sock in socks}
+        self._holders = holders = dict.fromkeys((sock.sk for sock in socks), _NOBODY)
+        alone: dict[int, frozenset[int]] = {}  # most sockets have one holder, who has many: they share a set
         for record in decode_all(self._owners.read(), self._reasons):
             records.append(record)
             if isinstance(record, Holder):
-                self._holders.setdefault(record.sk, set()).add(record.tgid)
+                one = alone.get(record.tgid) or alone.setdefault(record.tgid, frozenset((record.tgid,)))
+                others = holders.get(record.sk)
+                holders[record.sk] = others | one if others else one
         records.append(OwnersScanned(time.monotonic_ns(), now))
 
     def _scan_processes(self, socks: Iterable[SockState]) -> Iterator[Record]:
         now = time.monotonic_ns()
         pids: set[int] = set()
         threads: dict[tuple[int, int], None] = {}
-        for sock in socks:
-            pids |= self._holders.get(sock.sk, set()) | ({sock.reader_tgid, sock.creator_tgid} - {0})
-            threads |= dict.fromkeys(self._threads_of(sock))
+        holders = self._holders
+        for found in dict.fromkeys(
+            (holders.get(sock.sk, _NOBODY), sock.reader_tgid, sock.reader_tid, sock.creator_tgid) for sock in socks
+        ):
+            held_by, reader, thread, creator = found
+            pids |= held_by | ({reader, creator} - {0})
+            # the thread that read last; without one the main thread of the holder, which may be its only one
+            if reader and (reader in held_by or not held_by):
+                threads[reader, thread] = None
+            elif len(held_by) == 1:
+                threads |= dict.fromkeys((pid, pid) for pid in held_by)
         for pid in pids:
             process = self._processes.get(pid, now)
             yield process if process is not None else ProcessGone(now, pid)
@@ -116,13 +135,16 @@ class Scanner:
             self._processes.forget(pid)
         self._named = pids
         for pid, tid in list(threads)[:THREADS_AT_MOST]:
-            thread = procfs.thread(pid, tid, now)
-            yield thread if thread is not None else ThreadGone(now, pid, tid)
+            task = procfs.thread(pid, tid, now)
+            yield task if task is not None else ThreadGone(now, pid, tid)
 
-    def _threads_of(self, sock: SockState) -> Iterator[tuple[int, int]]:
-        """The thread that read last; without one the main thread of the holder, which may be its only one."""
-        holders = self._holders.get(sock.sk, set())
-        if sock.reader_tgid and (sock.reader_tgid in holders or not holders):
-            yield sock.reader_tgid, sock.reader_tid
-        elif len(holders) == 1:
-            yield from ((pid, pid) for pid in holders)
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
