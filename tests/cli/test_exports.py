@@ -160,6 +160,8 @@ def test_what_an_export_says_waits_while_a_table_has_the_terminal(capsys: pytest
 class Spy:
     """Notes what it is told; its end may fail."""
 
+    draws = True
+
     def __init__(self, error: Exception | None = None) -> None:
         self.told: list[str] = []
         self._error = error

@@ -133,6 +133,8 @@ def _directions(incident: Incident) -> Callable[[], bool]:
 class _Recorded:
     """An output that also keeps what the story needs."""
 
+    draws = True
+
     def __init__(self, output: Any, plot: story.Plot) -> None:
         self._output = output
         self._plot = plot
@@ -152,7 +154,8 @@ class _Recorded:
         """Passed on; the last that shows a stall is kept."""
         if screen.by_phase.get(Phase.STALLED):
             self.stalled = screen
-        self._output.draw(screen)
+        if self._output.draws:
+            self._output.draw(screen)
 
     def end(self, ns: int, totals: dict[str, Any]) -> None:
         """Passed on."""

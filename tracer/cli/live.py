@@ -17,6 +17,8 @@ from tracer.view.table import Header, render
 class Table:
     """Draws a screen whenever there is a new one, and prints a summary at the end."""
 
+    draws = True
+
     def __init__(self, filters: str, attached: int, missing: Sequence[str], host: str | None = None) -> None:
         """`host`: where it was recorded, if that is not here and now."""
         self._console = Console()

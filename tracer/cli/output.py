@@ -22,6 +22,10 @@ from tracer.view.lines import line
 class Output(Protocol):
     """What a trace is shown by."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether it wants screens: one of many connections is work."""
+
     def start(self, ns: int, facts: dict[str, Any]) -> None:
         """All is attached; `facts` describe the stream."""
 
@@ -37,6 +41,8 @@ class Output(Protocol):
 
 class Lines:
     """A line of text per change, for a pipe."""
+
+    draws = False
 
     def __init__(self, clock_offset_ns: int) -> None:
         self._offset = clock_offset_ns
@@ -58,6 +64,8 @@ class Lines:
 
 class Json:
     """The event stream."""
+
+    draws = False
 
     def __init__(self, clock_offset_ns: int, *, samples: bool = False) -> None:
         self._documents = Documents(host_name(), clock_offset_ns, samples=samples)
@@ -89,6 +97,7 @@ class Several:
 
     def __init__(self, *outputs: Output) -> None:
         self._outputs = outputs
+        self.draws = any(output.draws for output in outputs)
 
     def start(self, ns: int, facts: dict[str, Any]) -> None:
         """Passed on."""
@@ -101,9 +110,10 @@ class Several:
             output.take(notices)
 
     def draw(self, screen: Screen) -> None:
-        """Passed on."""
+        """Passed on to those that want it."""
         for output in self._outputs:
-            output.draw(screen)
+            if output.draws:
+                output.draw(screen)
 
     def end(self, ns: int, totals: dict[str, Any]) -> None:
         """Passed on to all, though some fail: a closed pipe must not cost an export its last records."""

@@ -119,6 +119,8 @@ def command(
 class Recorder:
     """The output that is a fan-out; SIGHUP opens its sinks anew."""
 
+    draws = False
+
     def __init__(self, fanout: Fanout) -> None:
         self._fanout = fanout
         self._hung_up = False

@@ -14,7 +14,9 @@ from tracer.model.tracker import Tracker
 from tracer.sources.live import Live
 
 TICK_NS: Final = 100_000_000
-"""How often time alone is asked for changes: a stall is one after 0.2 s."""
+"""How often time alone is asked for changes, while it may bring some: a stall is one after 0.2 s."""
+IDLE_NS: Final = 250_000_000
+"""How often while it brings none: whoever tells us to stop does not wait for longer."""
 _SECOND: Final = 1_000_000_000
 
 
@@ -42,24 +44,28 @@ def watch(
     with Signals() as signals, Live(programs, tracing.layout.reasons, interval) as live:
         output.start(now, stream_facts(offset, filters.words(), programs.attached, missing))
         try:
-            draw_at, tick_at = now, now
+            draw_at, ticked = now, now
             while not signals.stop and not stop() and (end is None or now < end):
                 # before the first scan a screen would say that there is nothing
-                wake_at = [tick_at, tracker.due_ns(), end, draw_at if live.scanned else None]
+                tick_at = ticked + (TICK_NS if tracker.stirs else IDLE_NS)
+                wake_at = [tick_at, tracker.due_ns(), end, draw_at if output.draws and live.scanned else None]
                 for record in live.wait(min(at for at in wake_at if at is not None)):
                     output.take(tracker.feed(record))
                 now = time.monotonic_ns()
+                if tracker.stirs:
+                    tick_at = ticked + TICK_NS
                 if now >= min(tick_at, tracker.due_ns() or tick_at):
                     output.take(tracker.tick(now))
                     if tracker.seeks_owners(now):
                         live.hurry()
-                    tick_at = now + TICK_NS
+                    ticked = now
                     if reader is not None:
                         reader.check()
-                if live.scanned and (now >= draw_at or signals.resized()):
+                if output.draws and live.scanned and (now >= draw_at or signals.resized()):
                     output.draw(tracker.screen(now, everything=filters.selection.everything))
                     draw_at = now + round(interval * _SECOND)
-            output.draw(tracker.screen(now, everything=filters.selection.everything))
+            if output.draws:
+                output.draw(tracker.screen(now, everything=filters.selection.everything))
         finally:
             totals = {"events": tracker.events, "lost": tracker.lost}
             output.end(time.monotonic_ns(), totals)

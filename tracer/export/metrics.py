@@ -61,6 +61,8 @@ class Metrics(Collector):
     `lost_by` tells how many records each other export has lost so far.
     """
 
+    draws = True
+
     def __init__(self, lost_by: Mapping[str, Callable[[], int]] | None = None) -> None:
         self._lost_by = dict(lost_by or {})
         self._lock = threading.Lock()

@@ -47,6 +47,8 @@ Attributes = dict[str, str | int]
 class Otlp:
     """An output that sends. `report` is told once that records do not arrive, and at the end how many did not."""
 
+    draws = False
+
     def __init__(self, endpoint: str, host: str, clock_offset_ns: int, report: Callable[[str], None]) -> None:
         self._documents = Documents(host, clock_offset_ns)
         self._offset = clock_offset_ns

@@ -100,6 +100,11 @@ class Tracker:
                 self._stirred[connection] = None
         return notices
 
+    @property
+    def stirs(self) -> bool:
+        """Whether time alone may change something soon: a tick is wanted every tenth of a second."""
+        return bool(self._stirred)
+
     def seeks_owners(self, ns: int) -> bool:
         """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
         return any(
@@ -107,7 +112,7 @@ class Tracker:
             and one.end is None
             and blocked_since(one) + SETTLED_NS <= ns
             and not self._blame.is_known(one)
-            for one in self._connections
+            for one in self._stirred
         )
 
     @property
