@@ -6,6 +6,7 @@ types and we need some hundred of them, so one pass notes only where each record
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,12 +184,11 @@ class Btf:
         self._note_names(names - self._by_name.keys())
 
     def _note_names(self, names: set[str]) -> None:
-        offsets: dict[int, str] = {}
-        for name in names:
-            self._by_name[name] = {}
-            pattern, at = b"\0" + name.encode() + b"\0", -1
-            while (at := self._names.find(pattern, at + 1)) >= 0:
-                offsets[at + 1] = name
+        if not names:
+            return
+        self._by_name |= {name: {} for name in names}
+        any_of = b"|".join(re.escape(name.encode()) for name in names)
+        offsets = {found.start(1): found[1].decode() for found in re.finditer(rb"\0(" + any_of + rb")(?=\0)", self._names)}
         if not offsets:
             return
         words = self._words
