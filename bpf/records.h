@@ -91,7 +91,6 @@ struct sock_state {
 	u32 retrans_stamp; /* ms of CLOCK_MONOTONIC; us where SOCK_STATE_USEC_TS */
 	u32 rcv_tstamp;
 	u32 lrcvtime;
-	u32 lsndtime;
 	u32 keepalive_time; /* effective: the socket's or its netns's */
 	u32 keepalive_intvl;
 	u32 fin_timeout;

@@ -77,7 +77,6 @@ static __always_inline void read_timers(int plain, u64 sk, struct sock_state *s)
 	s->retrans_stamp = READ(sk, RETRANS_STAMP);
 	s->rcv_tstamp = READ(sk, RCV_TSTAMP);
 	s->lrcvtime = READ(sk, ICSK_LRCVTIME);
-	s->lsndtime = READ(sk, LSNDTIME);
 }
 
 /* The socket's own settings, and its namespace's where it has none (tcp_keepalive_time() and its like in net/tcp.h). */

@@ -42,7 +42,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Size, Progress], Iterable[Figure]]]] = {
     "scale": lambda size, progress: scale.measure(min(size.rounds, 4), progress, size.sockets),
     "export": lambda size, progress: export.measure(min(size.rounds, 4), size.millions, progress),
     "storm": lambda size, progress: storm.measure(min(size.rounds, 3), progress),
-    "soak": lambda size, progress: soak.measure(size.soak_s, progress),
+    "soak": lambda size, progress: soak.measure(size.soak_s, progress, size.sockets),
 }
 
 

@@ -1,11 +1,14 @@
-"""Memory over time: the live table beside connections that come, stall and go; the slope by least squares."""
+"""Memory over time: the live table beside a crowd, and connections that come, stall and go; the slope by least squares."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
 
+from tests.bench.crowd import Crowd
 from tests.bench.figures import Figure
 from tests.bench.observers import memory_mb
 from tests.bench.progress import Progress
@@ -13,8 +16,11 @@ from tests.bench.scale import on_terminal
 from tests.lab import hosts
 from tests.lab.actor import actor
 
-PORT = 7644
-WARM_S = 15.0
+PORT: Final = 7644
+WARM_S: Final = 15.0
+LONG_S: Final = 1_800.0
+"""A shorter soak has a slope, but that is noise by the hour."""
+FLAT_MB: Final = 2.0
 
 _CHURN = """
 import random
@@ -45,22 +51,36 @@ threading.Thread(target=hold, daemon=True).start()
 """
 
 
-def measure(seconds: float, progress: Progress) -> Iterator[Figure]:
-    """Forty connections a second open, fill, stall and are reset, for as long as asked."""
-    with hosts.alone() as host, actor(host, "soak-holder") as holder, actor(host, "soak-caller") as caller:
+def measure(seconds: float, progress: Progress, sockets: int, stalled: int = 1_000) -> Iterator[Figure]:
+    """A crowd, some of which stall for good, and beside them forty connections a second that open, fill, stall and end."""
+    with ExitStack() as stack:
+        host = stack.enter_context(hosts.alone())
+        crowd = Crowd(host, stack, progress)
+        crowd.grow(sockets - 2 * stalled)
+        crowd.stall(stalled)
+        holder, caller = (stack.enter_context(actor(host, f"soak-{role}")) for role in ("holder", "caller"))
         holder.do(_HOLD.format(port=PORT))
         job = caller.begin(_CHURN.format(ip=host.ip, port=PORT, seconds=WARM_S + seconds + 5), thread="churn")
-        with on_terminal("watch") as (child, _):
-            time.sleep(WARM_S)
-            began = time.monotonic()
-            at, sizes = [], []
-            while time.monotonic() - began < seconds:
-                at.append((time.monotonic() - began) / 3600)
-                sizes.append(memory_mb(child.pid))
-                progress.say(f"{time.monotonic() - began:.0f} of {seconds:.0f} s, {sizes[-1]:.1f} MB")
-                time.sleep(1)
+        hours, sizes = _watched(seconds, progress)
         caller.finish(job)
-    slope, _ = statistics.linear_regression(at, sizes)
-    yield Figure(f"soak of {seconds:.0f} s, connections that stall and are reset: memory", "MB", sizes)
-    growth = sizes[-1] - sizes[0]
-    yield Figure("  its slope, in an hour", "MB", [slope], note=f"{growth:+.2f} MB from the first to the last sample")
+    what = f"{crowd.sockets:,} connections, {stalled:,} stalled, 40 a second come and go"
+    third = max(1, len(sizes) // 3)
+    growth = statistics.median(sizes[-third:]) - statistics.median(sizes[:third])
+    yield Figure(f"memory for {seconds:.0f} s, {what}", "MB", sizes, 180.0, share=1.0)
+    slope, _ = statistics.linear_regression(hours, sizes)
+    most = FLAT_MB if seconds >= LONG_S else None
+    yield Figure("  its slope, in an hour", "MB", [slope], most, note=f"{growth:+.2f} MB from the first third to the last")
+
+
+def _watched(seconds: float, progress: Progress) -> tuple[list[float], list[float]]:
+    """When memory was looked at, in hours, and what it was, once a second."""
+    hours, sizes = [], []
+    with on_terminal("watch") as (child, _):
+        time.sleep(WARM_S)
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            hours.append(passed / 3600)
+            sizes.append(memory_mb(child.pid))
+            progress.say(f"{passed:.0f} of {seconds:.0f} s, {sizes[-1]:.1f} MB")
+            time.sleep(1)
+    return hours, sizes

@@ -305,7 +305,7 @@ MAINLINE: Shape = {
         **_each(
             "u32", "rcv_nxt copied_seq rcv_wup rcv_wnd write_seq snd_una snd_nxt snd_wnd max_window packets_out retrans_stamp"
         ),
-        **_each("u32", "rcv_tstamp lsndtime keepalive_time keepalive_intvl mss_cache srtt_us"),
+        **_each("u32", "rcv_tstamp keepalive_time keepalive_intvl mss_cache srtt_us"),
         **_each("u8", "keepalive_probes tcp_usec_ts"),
         "linger2": "int",
         "rx_opt": "tcp_options_received",

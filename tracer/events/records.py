@@ -124,7 +124,6 @@ class SockState(NamedTuple):
     retrans_stamp: int
     rcv_tstamp: int
     lrcvtime: int
-    lsndtime: int
     keepalive_time: int
     keepalive_intvl: int
     fin_timeout: int

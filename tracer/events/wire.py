@@ -35,7 +35,7 @@ from tracer.text import printable
 
 HEADER: Final = struct.Struct("<IIQ")
 ACTOR: Final = struct.Struct("<II16s")
-SOCK_STATE: Final = struct.Struct("<6Q4I16s16sIHHH14BI13I11Ii3I4x")
+SOCK_STATE: Final = struct.Struct("<6Q4I16s16sIHHH14BI13I10Ii3I")
 PREFIX: Final = HEADER.size + ACTOR.size
 """Where sock_state begins in the records that have one."""
 TAIL: Final = PREFIX + SOCK_STATE.size

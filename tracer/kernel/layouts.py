@@ -89,7 +89,6 @@ MEMBERS: Final = (
     _member("PACKETS_OUT", "tcp_sock.packets_out"),
     _member("RETRANS_STAMP", "tcp_sock.retrans_stamp"),
     _member("RCV_TSTAMP", "tcp_sock.rcv_tstamp"),
-    _member("LSNDTIME", "tcp_sock.lsndtime"),
     _member("KEEPALIVE_TIME", "tcp_sock.keepalive_time"),
     _member("KEEPALIVE_INTVL", "tcp_sock.keepalive_intvl"),
     _member("KEEPALIVE_PROBES", "tcp_sock.keepalive_probes"),
