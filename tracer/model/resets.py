@@ -36,8 +36,11 @@ class Resets:
         """This host sent a RST from the first of these ends to the other."""
         self._sent.pop(ends, None)
         self._sent[ends] = (ns, view)
-        if len(self._sent) > NOTES_AT_MOST:
+        while len(self._sent) > NOTES_AT_MOST or ns - self._oldest_ns() >= PEER_CAUSE_NS:
             del self._sent[next(iter(self._sent))]
+
+    def _oldest_ns(self) -> int:
+        return next(iter(self._sent.values()))[0]
 
     def senders_view(self, ends: Tuple4, ns: int) -> ResetView | None:
         """What is known of the RST that came from the first of these ends at about `ns`."""
