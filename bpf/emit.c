@@ -65,9 +65,11 @@ static __always_inline int emit_from_read(struct bpf_raw_tracepoint_args *ctx, u
 /* Reads of a closed window make records. */
 static __always_inline void note_window(u64 sk, struct track *t, int closed)
 {
-	if (closed && !t->window_closed)
-		forget_recent(sk);
+	int closes = closed && !t->window_closed;
+
 	t->window_closed = closed;
+	if (closes)
+		look_at_next_read(sk);
 }
 
 int on_emit(struct bpf_raw_tracepoint_args *ctx)

@@ -27,15 +27,6 @@ static __always_inline u64 read_word(u32 tid, u32 copied_seq)
 	return (u64)tid << 32 | copied_seq;
 }
 
-/* What `recent` knows better than the entry, if it is of that socket and whole: of reads by the entry's reader. */
-static __always_inline void take_over(struct track *t, const struct recent *recent)
-{
-	u64 word = recent->read;
-
-	if ((u32)(word >> 32) == t->reader_tid)
-		t->copied_seq = (u32)word;
-}
-
 /* A read as the entry remembers it. 0: nothing was taken (MSG_PEEK), or nobody is to be named. */
 static __always_inline int remember_read(u64 sk, struct track *t, u32 copied_seq, u64 id, u64 jiffies)
 {
@@ -104,6 +95,8 @@ int on_tcp_rcv_space_adjust(struct bpf_raw_tracepoint_args *ctx)
 			recent->read = read_word((u32)id, copied_seq);
 			recent->jiffies = jiffies;
 			recent->sk = sk;
+			if (t->window_closed) /* just now, on another CPU */
+				recent->jiffies = 0;
 		}
 		return 0;
 	}

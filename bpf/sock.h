@@ -172,11 +172,32 @@ static __always_inline struct recent *recent_at(u32 hash)
 	return recents.lookup(&slot);
 }
 
+/* What `recent` knows better than the entry, if it is of that socket and whole: of reads by the entry's reader. */
+static __always_inline void take_over(struct track *t, const struct recent *recent)
+{
+	u64 word = recent->read;
+
+	if ((u32)(word >> 32) == t->reader_tid && (s32)((u32)word - t->copied_seq) > 0)
+		t->copied_seq = (u32)word;
+}
+
 /* The next read is to be looked at. */
-static __always_inline void forget_recent(u64 sk)
+static __always_inline void look_at_next_read(u64 sk)
 {
 	struct recent *recent = recent_at(FIELD(sk, SK_HASH));
 
 	if (recent && recent->sk == sk)
 		recent->jiffies = 0;
+}
+
+/* The socket may be another connection soon, of another hash, or another socket be at its address. */
+static __always_inline void forget_reads(u64 sk, struct track *t)
+{
+	struct recent *recent = recent_at(FIELD(sk, SK_HASH));
+
+	if (!recent || recent->sk != sk)
+		return;
+	if (t)
+		take_over(t, recent);
+	recent->sk = 0;
 }

@@ -43,14 +43,15 @@ static __always_inline int established(u64 sk, int old)
 	return 0;
 }
 
-/* A healthy connection ends without a copy. */
-static __always_inline int end_is_of_interest(u64 sk)
+/* Whether its end is worth a record: a healthy connection ends without a copy. */
+static __always_inline int ended(u64 sk)
 {
 	struct track *t;
 
 	if (!ending_ports_match(sk))
 		return 0;
 	t = tracks.lookup(&sk);
+	forget_reads(sk, t);
 	return (t && t->known) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
 }
 
@@ -77,7 +78,7 @@ int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 	if (new == TCP_ESTABLISHED)
 		return established(sk, old);
 	if (new == TCP_CLOSE && old != TCP_LISTEN &&old != TCP_CLOSE)
-		return end_is_of_interest(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
+		return ended(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	if (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK)
 		return gives_up(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	return 0;
@@ -110,7 +111,7 @@ int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 	u64 sk = ctx->args[0];
 	struct track *t = tracks.lookup(&sk);
 
-	forget_recent(sk); /* another may be at its address soon */
+	forget_reads(sk, t);
 	if (!t)
 		calibrate(sk);
 	else if (t->known)

@@ -113,8 +113,34 @@ class TestPersist:
             probes_out=2 if silent else 1,
             write_expires=NOW + HZ * 3 // 2,
             rcv_tstamp=NOW - round(heard_s * HZ),
+            probes_tstamp=NOW - 6 * HZ,
         )
         assert (deadlines.forecast(found, START, HZ) is not None) == silent
+
+    def test_the_first_probe_after_a_long_quiet_is_not_unanswered_yet(self) -> None:
+        # what is written long after the last answer is probed for then, and the answer takes a round trip
+        found = peer_closed(
+            START,
+            backoff=1,
+            probes_out=1,
+            write_expires=NOW + HZ * 2 // 5 - 3,
+            rcv_tstamp=NOW - 60 * HZ,
+            probes_tstamp=NOW - 3,
+        )
+        assert deadlines.forecast(found, START, HZ) is None
+
+    def test_a_timer_that_the_user_timeout_shortened_does_not_say_how_long_it_has_run(self) -> None:
+        # 28 s of 30 have passed; the probe that was just sent would be followed by one in 12.8 s, but the end comes in 2
+        found = peer_closed(
+            START,
+            backoff=6,
+            probes_out=1,
+            user_timeout=30_000,
+            write_expires=NOW + 2 * HZ,
+            rcv_tstamp=NOW - HZ // 10,
+            probes_tstamp=NOW - 28 * HZ,
+        )
+        assert not deadlines.probe_unanswered(found, HZ)
 
     def test_a_user_timeout_ends_it_though_probes_are_answered(self) -> None:
         # the first probe was due 4 s ago, at 249000; 30 s (7500) from there. Probes at 250051, 250152, 250360, 250768, 251584,

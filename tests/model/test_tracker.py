@@ -432,6 +432,19 @@ class TestBlame:
         assert stage.only(START + 2 * SECOND).verdict.slow_reader.pid == 100
         assert not stage.tracker.seeks_owners(START + 2 * SECOND)
 
+    def test_the_holders_are_looked_for_anew_each_time_a_slow_reader_reads_a_little(self) -> None:
+        stage = Stage()
+        for step in range(4):
+            at = START + 2 * step * SECOND
+            waiting = {"rcv_nxt": 31_000, "rcv_wup": 31_000, "copied_seq": 1000 + step, "read_ns": at}
+            look(stage, at, sock(at, **waiting))
+            look(stage, at + SECOND + 200 * MS, sock(at, **waiting))
+            stage.tick(at + SECOND + 200 * MS)
+            assert stage.only(at + SECOND + 200 * MS).verdict.phase is Phase.BACKLOGGED
+            assert stage.tracker.seeks_owners(at + SECOND + 200 * MS)
+            stage.owned(at + SECOND, java=sock().sk)
+            assert not stage.tracker.seeks_owners(at + SECOND + 300 * MS)
+
     def test_a_process_that_holds_both_ends_is_not_its_own_victim(self) -> None:
         stage = Stage()
         ours = {"sk": 1, "local": ("127.0.0.1", 8443), "peer": ("127.0.0.1", 40000)}

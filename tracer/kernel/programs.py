@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -199,13 +200,25 @@ def _give_memory_back() -> None:
 def _load_cheapest(layout: Layout, options: Options, directory: Path, absent: Mapping[str, Missing]) -> Programs:
     """Of the forms that the programs have, which tell the same, the one that costs least where the kernel takes it."""
     typed = {name: layout.typed[name] for name in TYPED if name in layout.typed and name not in absent}
-    if typed and layout.cast_id is not None:
-        with suppress(Exception):
-            return _load(layout, options, directory, typed, layout.cast_id)
-    if typed:
-        with suppress(Exception):
-            return _load(layout, options, directory, typed)
+    for cast_id in [layout.cast_id, None] if layout.cast_id is not None else [None]:
+        if typed:
+            with suppress(Exception), _unsaid():
+                return _load(layout, options, directory, typed, cast_id)
     return _load(layout, options, directory, {})
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """What libbcc and the compiler print, past Python, of a form that is only tried goes nowhere: another one will do."""
+    sys.stderr.flush()
+    with Path(os.devnull).open("w", encoding="ascii") as nowhere:
+        was = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(was, 2)
+            os.close(was)
 
 
 def _load(layout: Layout, options: Options, directory: Path, typed: Mapping[str, int], cast_id: int | None = None) -> Programs:

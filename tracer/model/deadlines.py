@@ -100,10 +100,13 @@ def probe_unanswered(sock: SockState, hz: int) -> bool:
     if sock.pending == Pending.PROBE0:
         interval = timers.probe_interval(sock, sock.backoff, hz)
         before = timers.probe_interval(sock, max(0, sock.backoff - 1), hz)
-        waited = interval - timers.until(sock, sock.write_expires)
-        # when the interval grows no more the one before may have been as long; the oldest that went unanswered was sent
-        # within an interval, which the wheel makes an eighth longer, after the last answer
-        if timers.since(sock, sock.rcv_tstamp) - interval - interval // 8 >= max(sock.rto, hz):
+        left = timers.until(sock, sock.write_expires)
+        waited = interval - left if left < _patience_left(sock, hz) else 0
+        # when the interval grows no more the one before may have been as long; but the oldest that went unanswered was sent
+        # within an interval, which the wheel makes an eighth longer, after the last answer, unless it was the first of all
+        silent = timers.since(sock, sock.rcv_tstamp) - interval - interval // 8
+        asked = timers.since(sock, sock.probes_tstamp) if sock.probes_tstamp else 0
+        if min(silent, asked) >= max(sock.rto, hz):
             return True
     else:
         before = sock.keepalive_intvl
@@ -184,6 +187,13 @@ def _in_flight_with_closed_window(sock: SockState, ns: int, hz: int) -> int | No
         wait = timers.clamped(sock, rto, elapsed_ms, hz)
         expires, at = at + wait, wheel.set_at(at, wait)
     return None
+
+
+def _patience_left(sock: SockState, hz: int) -> int:
+    """Jiffies until TCP_USER_TIMEOUT ends zero-window probes: a timer that is set for then says not how long it was set for."""
+    if not sock.user_timeout or not sock.probes_tstamp:
+        return _U32
+    return timers.jiffies(sock.user_timeout, hz) - timers.since(sock, sock.probes_tstamp)
 
 
 def _silent_in_flight(sock: SockState, hz: int) -> bool:
