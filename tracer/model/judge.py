@@ -96,6 +96,12 @@ class Judge:
             return True
         return connection.recorded is not None or self._blame.is_known(connection) or ns - connection.phase_ns >= SEARCH_NS
 
+    def is_sought(self, connection: Connection) -> bool:
+        """Whether the reader of a stall can be named once all descriptors have been looked at, which has yet to come."""
+        if connection.recorded is not None or connection.phase not in (Phase.STALLED, Phase.BACKLOGGED):
+            return False
+        return not self._blame.is_known(connection)
+
     def pids(self, connection: Connection) -> set[int]:
         """The processes at both ends, as far as they are known."""
         found: set[int] = set()

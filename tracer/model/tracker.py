@@ -96,7 +96,7 @@ class Tracker:
             if connection.end is not None or self._connections.by_sk.get(connection.sock.sk) is not connection:
                 continue
             notices += self._notices.verdict(connection, ns)
-            if not self._judge.is_settled(connection, ns) or self._is_sought(connection):
+            if not self._judge.is_settled(connection, ns) or self._judge.is_sought(connection):
                 self._stirred[connection] = None
         return notices
 
@@ -107,7 +107,9 @@ class Tracker:
 
     def seeks_owners(self, ns: int) -> bool:
         """Whether a stall has settled whose reader cannot be named before the next look at all descriptors."""
-        return any(one.end is None and self._is_sought(one) and blocked_since(one) + SETTLED_NS <= ns for one in self._stirred)
+        return any(
+            one.end is None and self._judge.is_sought(one) and blocked_since(one) + SETTLED_NS <= ns for one in self._stirred
+        )
 
     @property
     def events(self) -> int:
@@ -148,12 +150,6 @@ class Tracker:
         )
 
     # --- records -----------------------------------------------------------------------------------------------------
-
-    def _is_sought(self, connection: Connection) -> bool:
-        """Whether the reader of a stall can be named once all descriptors have been looked at, which has yet to come."""
-        if connection.recorded is not None or connection.phase not in (Phase.STALLED, Phase.BACKLOGGED):
-            return False
-        return not self._blame.is_known(connection)
 
     def _on_sample(self, record: rec.Socket | rec.Inspected) -> list[Notice]:
         if self._endings.is_over(record.sock.sk, record.ns):
