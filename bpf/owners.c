@@ -25,7 +25,7 @@ BPF_ITER(task_file)
 	void *task = ctx->task, *file = ctx->file, *socket;
 	struct owner_record r = {};
 	struct track *t;
-	u64 sk, leader;
+	u64 sk, key, leader;
 
 	if (!task || !file)
 		return 0;
@@ -35,7 +35,8 @@ BPF_ITER(task_file)
 	sk = LOAD(socket, u64, SOCKET_SK);
 	if (!sk)
 		return 0;
-	t = tracks.lookup(&sk);
+	key = sk; /* where a helper was given a pointer's own place, older verifiers know it for one no more (6.1, 6.12) */
+	t = tracks.lookup(&key);
 	if (!t)
 		return 0;
 #ifndef EVERYTHING

@@ -4,7 +4,9 @@
  * ESTABLISHED it runs in softirq, where the current task is nobody; to SYN_SENT it runs in connect().
  */
 
+#define ENETUNREACH 101
 #define ETIMEDOUT 110
+#define EHOSTUNREACH 113
 #define SHUTDOWN_BOTH 3 /* RCV_SHUTDOWN | SEND_SHUTDOWN: close(); shutdown() of one direction sets one */
 
 static __always_inline int opening(u64 sk)
@@ -43,8 +45,15 @@ static __always_inline int established(u64 sk, int old)
 	return 0;
 }
 
+/* What a timer that gives up leaves: the last that ICMP or the neighbour said of the way there, if anything did. While a
+ * connection opens that alone ends it. */
+static __always_inline int is_timeout(u32 err, int old)
+{
+	return err == ETIMEDOUT || (old != TCP_SYN_SENT && (err == EHOSTUNREACH || err == ENETUNREACH));
+}
+
 /* Whether its end is worth a record: a healthy connection ends without a copy. */
-static __always_inline int ended(u64 sk)
+static __always_inline int ended(u64 sk, int old)
 {
 	struct track *t;
 
@@ -52,7 +61,7 @@ static __always_inline int ended(u64 sk)
 		return 0;
 	t = tracks.lookup(&sk);
 	forget_reads(sk, t);
-	return (t && t->known) || (u32)FIELD(sk, SK_ERR) == ETIMEDOUT;
+	return (t && t->known) || is_timeout(FIELD(sk, SK_ERR), old);
 }
 
 /* close() of a connection that user space watches: how long an application bears with its peer shows then. */
@@ -78,7 +87,7 @@ int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 	if (new == TCP_ESTABLISHED)
 		return established(sk, old);
 	if (new == TCP_CLOSE && old != TCP_LISTEN &&old != TCP_CLOSE)
-		return ended(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
+		return ended(sk, old) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	if (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK)
 		return gives_up(sk) ? emit(ctx, sk, RECORD_STATE, old, new) : 0;
 	return 0;

@@ -177,6 +177,7 @@ class Kernel:
         self.structs = copy.deepcopy(MAINLINE)
         self.enums = {
             "sock_flags": {"SOCK_DEAD": 0, "SOCK_DONE": 1, "SOCK_URGINLINE": 2, "SOCK_KEEPOPEN": 3, "SOCK_LINGER": 4},
+            "bpf_func_id": {"BPF_FUNC_unspec": 0, "BPF_FUNC_map_lookup_elem": 1, "BPF_FUNC_sock_from_file": 162},
             "sk_rst_reason": {"SK_RST_REASON_NOT_SPECIFIED": 0, "SK_RST_REASON_NO_SOCKET": 1, "SK_RST_REASON_TCP_STATE": 16},
         }
         self.tracepoints: dict[str, tuple[str, ...]] = {

@@ -95,6 +95,16 @@ def data_after_close(lab: Lab) -> Truth:
 
 
 @scenario
+def data_for_an_orphan(lab: Lab) -> Truth:
+    """Data after close(): nobody holds the socket, which is gone before its RST is sent. One end, told once."""
+    _, there, client, server = lab.two()
+    lab.connect(client, server, there.ip)
+    server.do("s.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 100); s.close()")
+    client.do("time.sleep(0.3); s.send(b'hello')")
+    return Truth(lab.port, "data-after-close")
+
+
+@scenario
 def data_after_close_received(lab: Lab) -> Truth:
     """The sender of that data gets the RST."""
     _, there, client, server = lab.two()

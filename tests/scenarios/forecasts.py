@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from tests.lab.actor import fill
 from tests.scenarios.scenario import INTERVAL_S, NOTHING, Expected, Lab, Slow, Truth, now, phase, scenario, traced
 from tests.scenarios.steps import (
@@ -149,6 +151,21 @@ def retransmission_with_user_timeout(lab: Lab) -> Truth:
     client.do("s.send(b'hello')")
     forecast = Expected("timeout", "user-timeout", "kernel-timer")
     return Truth(port, "user-timeout", forecast=forecast, ended=failed(client))
+
+
+@scenario
+def retransmission_to_a_host_that_is_gone(lab: Lab) -> Truth:
+    """Nobody answers for its address any more: the kernel gives up with EHOSTUNREACH, and it is a time-out all the same."""
+    here, there, client, server = lab.two()
+    port = lab.connect(client, server, there.ip)
+    client.do(user_timeout(7000))
+    there.run("ip", "address", "flush", "dev", "veth101b")
+    here.run("ip", "neighbour", "flush", "dev", "veth101a")
+    client.do("s.send(b'hello')")
+    forecast = Expected("timeout", "user-timeout", "kernel-timer")
+    ended = failed(client)
+    assert client.do("answer = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)") == errno.EHOSTUNREACH
+    return Truth(port, "user-timeout", forecast=forecast, ended=ended)
 
 
 @scenario

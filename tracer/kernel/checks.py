@@ -137,7 +137,7 @@ def _of_btf() -> list[Check]:
 
     try:
         types = Btf.load(BTF)
-        types.expect({f"bpf_iter__{name}" for name in ("tcp", "task_file")})
+        types.expect({f"bpf_iter__{name}" for name in ("tcp", "task_file")} | {"bpf_func_id"})
         layout = layouts.resolve(types)
     except BtfError as error:
         return [Check("BTF layout", Missing(f"the kernel's BTF cannot be read: {error}", "please report it"))]
@@ -152,8 +152,10 @@ def _of_btf() -> list[Check]:
     for name, found in layout.tracepoints.items():
         told = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
         checks.append(Check(f"tracepoint {name}", told))
+    # 5.10 has the iterators, and no way to tell a socket's file from another
+    can_tell_sockets = "BPF_FUNC_sock_from_file" in types.enum("bpf_func_id").values()
     for target in ("tcp", "task_file"):
-        if types.struct_id(f"bpf_iter__{target}") is not None:
+        if types.struct_id(f"bpf_iter__{target}") is not None and can_tell_sockets:
             checks.append(Check(f"iterator {target}", Ok()))
         else:
             why, fix = f"the kernel has no {target} iterator", "it needs Linux 5.11 or later with CONFIG_BPF_SYSCALL=y"

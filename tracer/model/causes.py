@@ -30,6 +30,8 @@ _BY_REASON: Final[Mapping[str, Cause]] = {
     "TCP_TOO_OLD_ACK": "invalid-segment",
 }
 _CLOSING: Final = frozenset({TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING})
+_TIMED_OUT: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""tcp_write_err() prefers what ICMP or the neighbour last said of the way; while a connection opens, that ends it by itself."""
 _BOTH: Final = 3
 """RCV_SHUTDOWN and SEND_SHUTDOWN, as close() leaves them."""
 _RCV_SHUTDOWN: Final = 1
@@ -81,7 +83,7 @@ def is_aborted(record: State) -> bool:
 def of_silent_end(record: State) -> ResetView | None:
     """Why a connection ended without a RST: a timer gave up. None for any other end."""
     sock = record.sock
-    if sock.err != errno.ETIMEDOUT:
+    if sock.err not in _TIMED_OUT or (sock.err != errno.ETIMEDOUT and record.old == TcpState.SYN_SENT):
         return None
     return ResetView(None, _infer_silent(sock), None, "inferred", sock.unread, sock.unsent)
 

@@ -77,6 +77,21 @@ class Endings:
         known = self._resets.senders_view(connection.mirrored, record.ns)
         return self._settle(connection) if known and not causes.is_own_data_after_close(record) else []
 
+    def cut_off(self, sock: rec.SockState) -> Connection | None:
+        """The connection that ended by data after close(), whose RST is told last where nobody held it any more."""
+        return next(
+            (
+                one
+                for one in self._waiting
+                if one.sock.sk == sock.sk
+                and one.received is not None
+                and causes.is_own_data_after_close(one.received)
+                and one.local.port == sock.local_port
+                and one.peer.port == sock.peer_port
+            ),
+            None,
+        )
+
     def reset_sent(self, connection: Connection, record: rec.Reset) -> list[Notice]:
         """This host sent a RST; the other end, if it is here, gets its cause from it."""
         connection.received = None  # data after close(): none was received, though the kernel reports it so

@@ -224,7 +224,8 @@ class Tracker:
         self._events += 1
         if not record.has_socket:
             return self._endings.reset_without_socket(record)
-        connection, _ = self._connection(record.ns, record.sock)
+        cut_off = self._endings.cut_off(record.sock) if record.direction == "sent" else None
+        connection = cut_off or self._connection(record.ns, record.sock)[0]
         if record.direction == "received":
             return self._endings.reset_received(connection, record)
         return self._endings.reset_sent(connection, record)
