@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.actor import Actor, fill
 from tests.scenarios.scenario import Lab, Slow, Truth, scenario, traced
-from tests.scenarios.steps import CONDITIONAL
+from tests.scenarios.steps import CONDITIONAL, one_reset_sent
 
 RESET_NOW = "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
 
@@ -101,7 +101,7 @@ def data_for_an_orphan(lab: Lab) -> Truth:
     lab.connect(client, server, there.ip)
     server.do("s.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 100); s.close()")
     client.do("time.sleep(0.3); s.send(b'hello')")
-    return Truth(lab.port, "data-after-close")
+    return Truth(lab.port, "data-after-close", check=one_reset_sent)
 
 
 @scenario

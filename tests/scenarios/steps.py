@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -201,6 +202,13 @@ def shared(events: list[Event]) -> str:
     """Said of the end last: several hold it, and none of them is named."""
     match = events[-1]["tcptrace"].get("owner", {}).get("match") if events else None
     return "" if match == "shared" else f"not said to be shared but {match}"
+
+
+def one_reset_sent(events: list[Event]) -> str:
+    """This end sent a RST, received none, and ended once."""
+    told = Counter(one["event"]["action"] for one in events)
+    found = tuple(told[action] for action in ("reset-sent", "reset-received", "connection-closed"))
+    return "" if found == (1, 0, 1) else f"RSTs sent, received, ends: {found}"
 
 
 def no_thread(events: list[Event]) -> str:

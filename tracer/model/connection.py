@@ -40,14 +40,14 @@ class Changes(NamedTuple):
     peer: bool | None = None
 
 
-@lru_cache(8192)  # asked for with every record, and a third of what one costs
+@lru_cache(4096)  # asked for with every record, and a third of what one costs
 def address(raw: bytes) -> IPv4Address | IPv6Address:
     """16 bytes as an address; v4-mapped ones are IPv4."""
     ip = IPv6Address(raw)
     return ip.ipv4_mapped or ip
 
 
-@lru_cache(8192)
+@lru_cache(4096)
 def _endpoint(raw: bytes, port: int) -> Endpoint:
     return Endpoint(str(address(raw)), port)
 
