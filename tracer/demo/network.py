@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from tracer.errors import TcptraceError
@@ -55,8 +58,19 @@ def _ip(*arguments: str) -> None:
     program = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
         raise TcptraceError("the program `ip` is missing", "apt-get install iproute2")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    with _undisturbed():
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise TcptraceError(
             f"ip {' '.join(arguments)}: {done.stderr.strip()}", "the demo needs root, network namespaces and veth"
         )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A signal waits: between a fork and its exec it would leave a child that makes what has been looked for already."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
