@@ -232,6 +232,9 @@ class Tracker:
 
     def _on_destroyed(self, record: rec.Destroyed) -> list[Notice]:
         self._events += 1
+        connection = self._connections.by_sk.get(record.sock.sk)
+        if connection is not None:
+            self._stirred.pop(connection, None)
         return self._endings.destroyed(record)
 
     def _calibrate(self, record: rec.Calibrated) -> None:
