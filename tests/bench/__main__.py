@@ -48,7 +48,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Size, Progress], Iterable[Figure]]]] = {
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
-@click.option("--quick", is_flag=True, help="Fewer rounds and sockets: three minutes instead of fifteen.")
+@click.option("--quick", is_flag=True, help="Fewer rounds and sockets: three minutes instead of twelve.")
 @click.option("--rounds", type=click.IntRange(1), help="How often each is measured.")
 @click.option("--sockets", type=click.IntRange(1000), help="The most that are made.")
 @click.option("--soak", type=click.FloatRange(5), metavar="SECONDS", help="How long memory is looked at.")
