@@ -89,27 +89,13 @@ def peeked_at_by_one_of_several(lab: Lab) -> Truth:
 @scenario
 def peeked_at_by_one_and_read_by_another(lab: Lab) -> Truth:
     """The child reads a little; the parent looks all the time."""
-    client, server = _two(lab)
-    client.do("s.send(b'hello')")
-    child = lab.forked(server, "s.recv(5)")
-    server.begin("for _ in range(60): s.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT); time.sleep(0.1)", "peeker")
-    client.do("time.sleep(0.2)")
-    fill(client)
-    lab.stalled(lab.port)
-    return Truth(lab.port, slow=Slow("local", child), forecast=CONDITIONAL, check=owned_by(child))
+    return _peeked_at_after(lab, sent=1, read=1)
 
 
 @scenario
 def read_in_a_burst_and_peeked_at_by_another(lab: Lab) -> Truth:
     """The child reads hundreds of times within a jiffy, of which most are only noted aside; then the parent looks."""
-    client, server = _two(lab)
-    client.do("s.send(b'hello' * 400)")
-    child = lab.forked(server, "for _ in range(390): s.recv(5)")
-    server.begin("for _ in range(60): s.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT); time.sleep(0.1)", "peeker")
-    client.do("time.sleep(0.2)")
-    fill(client)
-    lab.stalled(lab.port)
-    return Truth(lab.port, slow=Slow("local", child), forecast=CONDITIONAL, check=owned_by(child))
+    return _peeked_at_after(lab, sent=400, read=390)
 
 
 @scenario
@@ -209,6 +195,18 @@ def drained_through_io_uring(lab: Lab) -> Truth:
     server.begin(URING + "\nring = Ring()\nwhile ring.recv(s.fileno(), 65536): pass", "ring")
     client.do("end = time.monotonic() + 2\nwhile time.monotonic() < end: s.sendall(bytes(16384)); time.sleep(0.01)")
     return Truth(lab.port, quiet=True)
+
+
+def _peeked_at_after(lab: Lab, sent: int, read: int) -> Truth:
+    """Of so many words the child reads so many, and the parent looks from then on."""
+    client, server = _two(lab)
+    client.do(f"s.send(b'hello' * {sent})")
+    child = lab.forked(server, f"for _ in range({read}): s.recv(5)")
+    server.begin("for _ in range(60): s.recv(5, socket.MSG_PEEK | socket.MSG_DONTWAIT); time.sleep(0.1)", "peeker")
+    client.do("time.sleep(0.2)")
+    fill(client)
+    lab.stalled(lab.port)
+    return Truth(lab.port, slow=Slow("local", child), forecast=CONDITIONAL, check=owned_by(child))
 
 
 def _two(lab: Lab) -> tuple[Actor, Actor]:

@@ -152,12 +152,12 @@ def _of_btf() -> list[Check]:
     for name, found in layout.tracepoints.items():
         told = Missing(found.why, found.fix, LOST_WITHOUT[name]) if isinstance(found, Missing) else found
         checks.append(Check(f"tracepoint {name}", told))
-    # 5.10 has the iterators, and no way to tell a socket's file from another
-    can_tell_sockets = "BPF_FUNC_sock_from_file" in types.enum("bpf_func_id").values()
     for target in ("tcp", "task_file"):
-        if types.struct_id(f"bpf_iter__{target}") is not None and can_tell_sockets:
-            checks.append(Check(f"iterator {target}", Ok()))
-        else:
-            why, fix = f"the kernel has no {target} iterator", "it needs Linux 5.11 or later with CONFIG_BPF_SYSCALL=y"
-            checks.append(Check(f"iterator {target}", Missing(why, fix)))
+        why = ""
+        if types.struct_id(f"bpf_iter__{target}") is None:
+            why = f"the kernel has no {target} iterator"
+        elif target == "task_file" and "BPF_FUNC_sock_from_file" not in types.enum("bpf_func_id").values():
+            why = "the kernel's task_file iterator cannot tell a socket from another file (no bpf_sock_from_file)"  # 5.10
+        fix = "it needs Linux 5.11 or later with CONFIG_BPF_SYSCALL=y"
+        checks.append(Check(f"iterator {target}", Missing(why, fix) if why else Ok()))
     return checks

@@ -200,8 +200,8 @@ def _give_memory_back() -> None:
 def _load_cheapest(layout: Layout, options: Options, directory: Path, absent: Mapping[str, Missing]) -> Programs:
     """Of the forms that the programs have, which tell the same, the one that costs least where the kernel takes it."""
     typed = {name: layout.typed[name] for name in TYPED if name in layout.typed and name not in absent}
-    for cast_id in [layout.cast_id, None] if layout.cast_id is not None else [None]:
-        if typed:
+    if typed:
+        for cast_id in dict.fromkeys((layout.cast_id, None)):
             with suppress(Exception), _unsaid():
                 return _load(layout, options, directory, typed, cast_id)
     return _load(layout, options, directory, {})
@@ -210,7 +210,8 @@ def _load_cheapest(layout: Layout, options: Options, directory: Path, absent: Ma
 @contextmanager
 def _unsaid() -> Iterator[None]:
     """What libbcc and the compiler print, past Python, of a form that is only tried goes nowhere: another one will do."""
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     with Path(os.devnull).open("w", encoding="ascii") as nowhere:
         was = os.dup(2)
         os.dup2(nowhere.fileno(), 2)

@@ -77,20 +77,13 @@ class Endings:
         known = self._resets.senders_view(connection.mirrored, record.ns)
         return self._settle(connection) if known and not causes.is_own_data_after_close(record) else []
 
-    def cut_off(self, sock: rec.SockState) -> Connection | None:
+    def cut_off(self, record: rec.Reset) -> Connection | None:
         """The connection that ended by data after close(), whose RST is told last where nobody held it any more."""
-        return next(
-            (
-                one
-                for one in self._waiting
-                if one.sock.sk == sock.sk
-                and one.received is not None
-                and causes.is_own_data_after_close(one.received)
-                and one.local.port == sock.local_port
-                and one.peer.port == sock.peer_port
-            ),
-            None,
-        )
+        sk = record.sock.sk
+        if record.direction != "sent" or not record.passive or sk in self._connections.by_sk:
+            return None
+        received = ((one, one.received) for one in self._waiting if one.sock.sk == sk and one.received is not None)
+        return next((one for one, found in received if causes.is_own_data_after_close(found)), None)
 
     def reset_sent(self, connection: Connection, record: rec.Reset) -> list[Notice]:
         """This host sent a RST; the other end, if it is here, gets its cause from it."""

@@ -64,7 +64,6 @@ class Tracker:
             Restored: self._on_restored,
             RestoredReset: self._on_restored,
         }
-
         self._facts: Mapping[type, Callable[[Any], None]] = {
             rec.Listener: lambda record: self._connections.listener(record.netns, record.port),
             rec.Holder: self._owners.holder,
@@ -224,17 +223,14 @@ class Tracker:
         self._events += 1
         if not record.has_socket:
             return self._endings.reset_without_socket(record)
-        cut_off = self._endings.cut_off(record.sock) if record.direction == "sent" else None
-        connection = cut_off or self._connection(record.ns, record.sock)[0]
-        if record.direction == "received":
-            return self._endings.reset_received(connection, record)
-        return self._endings.reset_sent(connection, record)
+        connection = self._endings.cut_off(record) or self._connection(record.ns, record.sock)[0]
+        tell = self._endings.reset_received if record.direction == "received" else self._endings.reset_sent
+        return tell(connection, record)
 
     def _on_destroyed(self, record: rec.Destroyed) -> list[Notice]:
         self._events += 1
-        connection = self._connections.by_sk.get(record.sock.sk)
-        if connection is not None:
-            self._stirred.pop(connection, None)
+        if record.sock.sk in self._connections.by_sk:
+            self._stirred.pop(self._connections.by_sk[record.sock.sk], None)
         return self._endings.destroyed(record)
 
     def _calibrate(self, record: rec.Calibrated) -> None:
@@ -255,8 +251,7 @@ class Tracker:
         if record[1:] == before[1:]:
             return []
         lost = {"ring_buffer": record.ring_buffer, "table_full": record.table_full}
-        if record.sinks:
-            lost["sinks"] = record.sinks
+        lost |= {"sinks": record.sinks} if record.sinks else {}
         return [Notice("events-lost", record.ns, lost=lost)]
 
     def _on_restored(self, record: Restored | RestoredReset) -> list[Notice]:
